@@ -1,0 +1,217 @@
+"""The `ImageTrainingJob` manifest: every setting of its spec, with rules and defaults."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from imagetrain_api import names, quantities, uris
+from imagetrain_api.schema import Document, FieldError, Rule, ValidationError, decode, setting
+from imagetrain_api.training_settings import ModelSettings, TrainingSettings
+
+FORMATS = ("saved_model", "tflite_float32", "tflite_dynamic", "tflite_float16", "tflite_int8")
+GPU_RESOURCE = "nvidia.com/gpu"
+
+# Keys of `metadata` that the API server writes; a manifest read back from the cluster has them.
+_SERVER_METADATA = frozenset(
+    "uid resourceVersion generation creationTimestamp managedFields selfLink ownerReferences finalizers "
+    "deletionTimestamp deletionGracePeriodSeconds generateName".split()
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata(Document):
+    """`metadata`: the part of it that users write."""
+
+    name: str = setting(
+        doc="Name of the job; pods are called NAME-RANK.",
+        pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+        pattern_rule="a DNS label of lower-case letters, digits and hyphens (RFC 1123)",
+        max_length=52,  # Kubernetes, "Indexed Job": a pod's hostname NAME-INDEX is a 63-character label
+    )
+    namespace: str = setting(
+        default="default",
+        doc="Kubernetes namespace.",
+        pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+        pattern_rule="a DNS label of lower-case letters, digits and hyphens (RFC 1123)",
+        max_length=63,
+    )
+    labels: Mapping[str, str] = setting(default_factory=dict, doc="Labels of the job.")
+    annotations: Mapping[str, str] = setting(default_factory=dict, doc="Annotations of the job.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DataSettings(Document):
+    """`spec.data`: a data set made by `imagetrain data pack`."""
+
+    uri: str = setting(doc="Where dataset.json lies.", parse=uris.parse_storage_uri, max_length=1024)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings(Document):
+    """`spec.s3`: how to reach the S3 API; what is left out comes from the worker's environment, as AWS tools read it."""
+
+    endpoint_url: str | None = setting(
+        default=None,
+        doc="Address of an S3 server that is not Amazon's.",
+        pattern=r"https?://[^\s/@?#]+/?",
+        pattern_rule="an http:// or https:// address of a host and port",
+        max_length=512,
+    )
+    region: str | None = setting(
+        default=None, doc="Region of the buckets.", pattern=r"[a-z0-9-]+", pattern_rule="a region such as eu-west-1",
+        max_length=63,
+    )
+    credentials_secret: str | None = setting(
+        default=None,
+        doc="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in the job's namespace; workers alone see it.",
+        pattern=r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?",
+        pattern_rule="the name of a Secret",
+        max_length=253,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSettings(Document):
+    """`spec.checkpoint`."""
+
+    every_seconds: int = setting(default=60, doc="Seconds between two checkpoints.", minimum=1, maximum=604800)
+    keep: int = setting(default=3, doc="Newest checkpoints that are kept, beside the best.", minimum=1, maximum=1000)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GateSettings(Document):
+    """`spec.output.gate`: what a quantized model must reach to be published."""
+
+    max_accuracy_drop: float = setting(
+        default=0.01, doc="Most top-1 accuracy on the test split that a variant may lose against float32.",
+        minimum=0, maximum=1,
+    )
+    min_speedup: float | None = setting(
+        default=None, doc="Least speed against TFLite float32 on the publishing machine; absent: not asked.",
+        exclusive_minimum=0, maximum=100,
+    )
+    force: bool = setting(default=False, doc="Publish refused variants all the same.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Settings(Document):
+    """`spec.output.int8`: the full-integer variant."""
+
+    input_type: str = setting(default="uint8", doc="Type of its input and output.", choices=("uint8", "int8"))
+    calibration_samples: int = setting(
+        default=200, doc="Training images, spread evenly over the classes, that set its ranges.", minimum=10, maximum=100000
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSettings(Document):
+    """`spec.output`: what is published, and where."""
+
+    uri: str = setting(doc="Prefix for runs, checkpoints and models.", parse=uris.parse_storage_uri, max_length=1024)
+    formats: tuple[str, ...] = setting(
+        default=FORMATS, doc="Model formats to publish.", choices=FORMATS, min_items=1, unique=True
+    )
+    gate: GateSettings = setting(default_factory=GateSettings, doc="What a variant must reach.")
+    int8: Int8Settings = setting(default_factory=Int8Settings, doc="Details of tflite_int8.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RecoverySettings(Document):
+    """`spec.recovery`."""
+
+    max_restarts: int = setting(default=10, doc="Restarts of the group before the job fails.", minimum=0, maximum=10000)
+    step_timeout_seconds: int = setting(
+        default=60, doc="Longest silence between two steps before the group counts as hung.", minimum=5, maximum=86400
+    )
+    start_timeout_seconds: int = setting(
+        default=600, doc="Longest time from the start of a worker to its first step.", minimum=10, maximum=86400
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Resources(Document):
+    """`spec.worker.resources`, as in a container."""
+
+    limits: Mapping[str, str] = setting(default_factory=dict, doc="Limits.", parse=quantities.parse_quantity)
+    requests: Mapping[str, str] = setting(default_factory=dict, doc="Requests.", parse=quantities.parse_quantity)
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "limits",
+            f"give a whole number of {GPU_RESOURCE}",
+            lambda r: quantities.parse_quantity(r.limits.get(GPU_RESOURCE, "0")) % 1 == 0,
+            f"!('{GPU_RESOURCE}' in self.limits) || isQuantity(string(self.limits['{GPU_RESOURCE}'])) && "
+            f"quantity(string(self.limits['{GPU_RESOURCE}'])).isInteger()",
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings(Document):
+    """`spec.worker`: the pod of one worker."""
+
+    resources: Resources = setting(default_factory=Resources, doc="Resources of the container.")
+    allow_cpu: bool = setting(default=False, doc="Train on the CPU where TensorFlow sees fewer GPUs than requested.")
+    node_selector: Mapping[str, str] = setting(default_factory=dict, doc="Labels of suitable nodes.")
+    tolerations: tuple[Mapping[str, Any], ...] = setting(default=(), doc="Taints that the pods tolerate.")
+    pod_template: Mapping[str, Any] = setting(default_factory=dict, doc="Strategic merge patch of the pod template.")
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one worker."""
+        return int(quantities.parse_quantity(self.resources.limits.get(GPU_RESOURCE, "0")))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec(Document):
+    """`spec`."""
+
+    workers: int = setting(default=1, doc="Size of the worker group.", minimum=1, maximum=256)
+    data: DataSettings = setting(doc="The packed data set.")
+    model: ModelSettings = setting(doc="The network.")
+    training: TrainingSettings = setting(default_factory=TrainingSettings, doc="How it is trained.")
+    checkpoint: CheckpointSettings = setting(default_factory=CheckpointSettings, doc="When state is saved.")
+    output: OutputSettings = setting(doc="What is published.")
+    recovery: RecoverySettings = setting(default_factory=RecoverySettings, doc="What happens after a failure.")
+    s3: S3Settings = setting(default_factory=S3Settings, doc="How to reach the S3 API.")
+    worker: WorkerSettings = setting(default_factory=WorkerSettings, doc="The pod of one worker.")
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "training.global_batch_size",
+            "be at least workers x GPUs of a worker, so that every replica has a sample",
+            lambda s: s.training.global_batch_size >= s.workers * max(1, s.worker.gpus),
+            "self.training.globalBatchSize >= self.workers",
+        ),
+        Rule(
+            "output.uri",
+            "lie outside data.uri, so that runs never mix with the data set",
+            lambda s: not uris.parse_storage_uri(s.output.uri).is_inside(uris.parse_storage_uri(s.data.uri)),
+            "!(self.output.uri.endsWith('/') ? self.output.uri : self.output.uri + '/')"
+            ".startsWith(self.data.uri.endsWith('/') ? self.data.uri : self.data.uri + '/')",
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ImageTrainingJob(Document):
+    """The whole manifest."""
+
+    api_version: str = setting(doc="API group and version.", choices=(names.API_VERSION,))
+    kind: str = setting(doc="Kind.", choices=(names.KIND,))
+    metadata: Metadata = setting(doc="Name and namespace.")
+    spec: JobSpec = setting(doc="What to train.")
+
+
+def decode_job(manifest: Any) -> ImageTrainingJob:
+    """Make a job from a parsed manifest; `status` and what the API server adds to `metadata` are passed over.
+
+    Raises:
+        ValidationError: with every broken rule.
+    """
+    if not isinstance(manifest, Mapping):
+        raise ValidationError([FieldError("manifest", "be an object with apiVersion, kind, metadata and spec", manifest)])
+    document = {key: value for key, value in manifest.items() if key != "status"}
+    if isinstance(metadata := document.get("metadata"), Mapping):
+        document["metadata"] = {key: value for key, value in metadata.items() if key not in _SERVER_METADATA}
+    return decode(ImageTrainingJob, document)

@@ -1,0 +1,43 @@
+"""Every name that two sides must agree on: API group, labels, annotations, environment variables, object keys."""
+
+GROUP = "imagetrain.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "ImageTrainingJob"
+PLURAL = "imagetrainingjobs"
+
+# Labels on every child of a job.
+LABEL_JOB = f"{GROUP}/job"
+LABEL_RANK = f"{GROUP}/rank"
+
+# Environment of a worker. It is read once, in the worker's main.
+ENV_CONFIG = "IMAGETRAIN_CONFIG"  # path of the worker config document
+ENV_RANK = "IMAGETRAIN_RANK"  # 0 is the chief
+ENV_WORK_DIR = "IMAGETRAIN_WORK_DIR"  # scratch folder of this worker
+ENV_TERMINATION_MESSAGE = "IMAGETRAIN_TERMINATION_MESSAGE"  # file that receives the outcome document
+ENV_CPU_THREADS = "IMAGETRAIN_CPU_THREADS"  # threads for TensorFlow's operators; unset: one per core
+ENV_LOG_FORMAT = "IMAGETRAIN_LOG_FORMAT"  # text or json
+
+COMMAND = ("imagetrain-worker",)
+
+# HTTP paths that a worker serves.
+PATH_HEALTH = "/healthz"
+PATH_METRICS = "/metrics"
+PATH_PROGRESS = "/progress"
+
+COLLECTIVE_PORT = 2222  # TensorFlow's customary worker port
+STATUS_PORT = 8080
+
+# Objects under `spec.output.uri`.
+RUNS_PREFIX = "runs"
+LATEST_KEY = "latest.json"
+MANIFEST_KEY = "manifest.json"
+CHECKPOINTS_PREFIX = "checkpoints"
+EVENTS_PREFIX = "events"
+REPORT_KEY = "report.html"
+HISTORY_KEY = "history.json"
+
+
+def run_prefix(run_id: str) -> str:
+    """Return the key prefix of one run under `spec.output.uri`, without a trailing slash."""
+    return f"{RUNS_PREFIX}/{run_id}"

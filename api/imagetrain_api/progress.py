@@ -1,0 +1,55 @@
+"""What a worker tells of its state: `/progress` while it runs, the outcome document when it ends."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from imagetrain_api.schema import Document, setting
+
+PHASES = ("starting", "training", "evaluating", "checkpointing", "publishing", "done", "failed")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Document):
+    """One worker's state. Figures are of the whole group unless their name says otherwise."""
+
+    rank: int = setting(default=0, doc="Rank of the worker.", minimum=0)
+    generation: int = setting(default=0, doc="Starts of the training process so far.", minimum=0)
+    phase: str = setting(default="starting", doc="What it is doing.", choices=PHASES)
+    detail: str = setting(default="", doc="A few words on the phase.", max_length=512)
+    epoch: int = setting(default=0, doc="Epochs finished.", minimum=0)
+    total_epochs: int = setting(default=0, doc="Epochs of the run.", minimum=0)
+    step: int = setting(default=0, doc="Global steps finished.", minimum=0)
+    total_steps: int = setting(default=0, doc="Global steps of the run.", minimum=0)
+    images: int = setting(default=0, doc="Images trained on by the group since this process started.", minimum=0)
+    images_per_second: float = setting(default=0.0, doc="Training throughput of the group, recent.", minimum=0)
+    eta_seconds: float | None = setting(default=None, doc="Estimated seconds to the end of training.", minimum=0)
+    loss: float | None = setting(default=None, doc="Mean training loss of the epoch so far.")
+    accuracy: float | None = setting(default=None, doc="Training top-1 of the epoch so far.", minimum=0, maximum=1)
+    validation_loss: float | None = setting(default=None, doc="Loss of the newest validation.")
+    validation_accuracy: float | None = setting(default=None, doc="Top-1 of the newest validation.", minimum=0, maximum=1)
+    learning_rate: float | None = setting(default=None, doc="Learning rate of the newest step.", minimum=0)
+    input_stall_seconds: float = setting(default=0.0, doc="Time this worker waited for input.", minimum=0)
+    checkpoint_step: int | None = setting(default=None, doc="Step of the newest checkpoint.", minimum=0)
+    checkpoint_seconds: float = setting(default=0.0, doc="Time spent in saving checkpoints.", minimum=0)
+    checkpoint_count: int = setting(default=0, doc="Checkpoints saved.", minimum=0)
+    step_seconds_sum: float = setting(default=0.0, doc="Sum of step durations.", minimum=0)
+    step_seconds_buckets: tuple[int, ...] = setting(
+        default=(), doc="Steps per duration bucket (STEP_BUCKETS_SECONDS, then the rest)."
+    )
+    seconds_by_phase: Mapping[str, float] = setting(default_factory=dict, doc="Wall time of this worker by phase.")
+    updated_at: float = setting(default=0.0, doc="Unix time of this report.", minimum=0)
+
+
+STEP_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOutcome(Document):
+    """How a worker ended; at most 4,096 bytes of JSON, for Kubernetes cuts a termination message there."""
+
+    exit_code: int = setting(doc="Exit status (imagetrain_api.exit_codes).", minimum=0, maximum=255)
+    reason: str = setting(doc="The exit code's CamelCase reason.")
+    message: str = setting(default="", doc="One line that names the place and the fix.", max_length=2048)
+    manifest_uri: str | None = setting(default=None, doc="The published manifest (chief only).")
+    summary: Mapping[str, Any] = setting(default_factory=dict, doc="Final figures (chief only).")
