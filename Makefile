@@ -1,0 +1,52 @@
+# Every target sets itself up, from a bare Debian 12 or Ubuntu with Python 3.11 to 3.13 and make; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+python := .venv/bin/python
+typed := $(wildcard api trainer client operator tests/support tests/conftest.py benchmarks examples)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: ## Make .venv with the locked packages and this checkout (2 min at first, then at once)
+	@tools/venv.sh
+
+.PHONY: versitygw
+versitygw: venv ## Build the S3 server of the tests into the cache (1 min at first, then at once)
+	@tools/versitygw.sh
+
+.PHONY: demo
+demo: venv ## Train, publish and predict on real digits from an S3 server, with two workers (2 min)
+	@$(python) examples/demo.py
+
+.PHONY: demo-fashion
+demo-fashion: venv ## The same on the 70,000 images of Fashion-MNIST
+	@folder=$$(tools/fashion_mnist.sh) && $(python) examples/demo_fashion.py "$$folder"
+
+.PHONY: test
+test: venv versitygw ## Run the tests; ARGS="tests/api -k uris" runs some of them
+	@echo "==> Running the tests"
+	@$(python) -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=term)
+
+.PHONY: lint
+lint: venv ## Check style, types and the order of the layers (30 s; 5 s when repeated)
+	@echo "==> ruff: rules and format"
+	@$(python) -m ruff check
+	@$(python) -m ruff format --check
+	@echo "==> mypy --strict"
+	@$(python) -m mypy $(typed)
+	@echo "==> import-linter"
+	@.venv/bin/lint-imports --no-logo
+
+.PHONY: format
+format: venv ## Format the code and mend what ruff can mend
+	@$(python) -m ruff check --fix-only --quiet
+	@$(python) -m ruff format
+
+.PHONY: lock
+lock: venv ## Pin the dependencies of pyproject.toml anew; UPGRADE=1 takes the newest versions
+	@tools/lock.sh
