@@ -1,8 +1,8 @@
 """Exit codes of a worker: what happened, and whether another attempt can help.
 
-One table for the trainer (which exits with them), the supervisor and the pod failure policy (which act on them), and the
-status reason (which tells the user). Codes avoid 0-63, which shells and programs use for their own ends, 64-78
-(BSD sysexits.h), and 126-255 (shell and signal exits).
+One table for the trainer (which exits with them), the supervisor and the pod failure policy (which act on them), and
+the status reason (which tells the user). Codes avoid 1-63, which programs use for their own ends, 64-78 (BSD
+sysexits.h), and 126-255 (shell and signal exits).
 """
 
 import dataclasses
@@ -69,7 +69,10 @@ OUTCOMES: dict[ExitCode, Outcome] = {
         "AccessDenied", False, "Object storage refused the credentials.", "Check the key and the bucket's policy."
     ),
     ExitCode.NON_FINITE_LOSS: Outcome(
-        "NonFiniteLoss", False, "The loss became infinite or not a number.", "Lower the learning rate or check the data."
+        "NonFiniteLoss",
+        False,
+        "The loss became infinite or not a number.",
+        "Lower the learning rate or check the data.",
     ),
     ExitCode.GATE_REFUSED: Outcome(
         "GateRefused", False, "Every requested model variant was refused by the accuracy gate.", "Relax output.gate."

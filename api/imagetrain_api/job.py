@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from imagetrain_api import names, quantities, uris
-from imagetrain_api.schema import Document, FieldError, Rule, ValidationError, decode, setting
+from imagetrain_api.rules import FieldError
+from imagetrain_api.schema import Document, Rule, ValidationError, decode, setting
 from imagetrain_api.training_settings import ModelSettings, TrainingSettings
 
 FORMATS = ("saved_model", "tflite_float32", "tflite_dynamic", "tflite_float16", "tflite_int8")
@@ -13,8 +14,19 @@ GPU_RESOURCE = "nvidia.com/gpu"
 
 # Keys of `metadata` that the API server writes; a manifest read back from the cluster has them.
 _SERVER_METADATA = frozenset(
-    "uid resourceVersion generation creationTimestamp managedFields selfLink ownerReferences finalizers "
-    "deletionTimestamp deletionGracePeriodSeconds generateName".split()
+    {
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "managedFields",
+        "selfLink",
+        "ownerReferences",
+        "finalizers",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generateName",
+    }
 )
 
 
@@ -48,7 +60,7 @@ class DataSettings(Document):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class S3Settings(Document):
-    """`spec.s3`: how to reach the S3 API; what is left out comes from the worker's environment, as AWS tools read it."""
+    """`spec.s3`: how to reach the S3 API; what is left out comes from the environment, as AWS tools read it."""
 
     endpoint_url: str | None = setting(
         default=None,
@@ -58,7 +70,10 @@ class S3Settings(Document):
         max_length=512,
     )
     region: str | None = setting(
-        default=None, doc="Region of the buckets.", pattern=r"[a-z0-9-]+", pattern_rule="a region such as eu-west-1",
+        default=None,
+        doc="Region of the buckets.",
+        pattern=r"[a-z0-9-]+",
+        pattern_rule="a region such as eu-west-1",
         max_length=63,
     )
     credentials_secret: str | None = setting(
@@ -83,12 +98,16 @@ class GateSettings(Document):
     """`spec.output.gate`: what a quantized model must reach to be published."""
 
     max_accuracy_drop: float = setting(
-        default=0.01, doc="Most top-1 accuracy on the test split that a variant may lose against float32.",
-        minimum=0, maximum=1,
+        default=0.01,
+        doc="Most top-1 accuracy on the test split that a variant may lose against float32.",
+        minimum=0,
+        maximum=1,
     )
     min_speedup: float | None = setting(
-        default=None, doc="Least speed against TFLite float32 on the publishing machine; absent: not asked.",
-        exclusive_minimum=0, maximum=100,
+        default=None,
+        doc="Least speed against TFLite float32 on the publishing machine; absent: not asked.",
+        exclusive_minimum=0,
+        maximum=100,
     )
     force: bool = setting(default=False, doc="Publish refused variants all the same.")
 
@@ -99,7 +118,10 @@ class Int8Settings(Document):
 
     input_type: str = setting(default="uint8", doc="Type of its input and output.", choices=("uint8", "int8"))
     calibration_samples: int = setting(
-        default=200, doc="Training images, spread evenly over the classes, that set its ranges.", minimum=10, maximum=100000
+        default=200,
+        doc="Training images, spread evenly over the classes, that set its ranges.",
+        minimum=10,
+        maximum=100000,
     )
 
 
@@ -203,14 +225,16 @@ class ImageTrainingJob(Document):
     spec: JobSpec = setting(doc="What to train.")
 
 
-def decode_job(manifest: Any) -> ImageTrainingJob:
+def decode_job(manifest: object) -> ImageTrainingJob:
     """Make a job from a parsed manifest; `status` and what the API server adds to `metadata` are passed over.
 
     Raises:
         ValidationError: with every broken rule.
     """
     if not isinstance(manifest, Mapping):
-        raise ValidationError([FieldError("manifest", "be an object with apiVersion, kind, metadata and spec", manifest)])
+        raise ValidationError(
+            [FieldError("manifest", "be an object with apiVersion, kind, metadata and spec", manifest)]
+        )
     document = {key: value for key, value in manifest.items() if key != "status"}
     if isinstance(metadata := document.get("metadata"), Mapping):
         document["metadata"] = {key: value for key, value in metadata.items() if key not in _SERVER_METADATA}

@@ -1,4 +1,7 @@
-"""`manifest.json` and `latest.json`: what a finished run published. Readers trust nothing that a manifest does not name."""
+"""`manifest.json` and `latest.json`: what a finished run published.
+
+Readers trust nothing that a manifest does not name.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -32,7 +35,9 @@ class Variant(Document):
     size_bytes: int = setting(doc="Size of the model.", minimum=0)
     accuracy: float = setting(doc="Top-1 on the test split.", minimum=0, maximum=1)
     accuracy_drop: float = setting(default=0.0, doc="Top-1 lost against the float model.", minimum=-1, maximum=1)
-    agreement: float = setting(default=1.0, doc="Share of test samples with the float model's answer.", minimum=0, maximum=1)
+    agreement: float = setting(
+        default=1.0, doc="Share of test samples with the float model's answer.", minimum=0, maximum=1
+    )
     latency_median_ms: float = setting(doc="Median of single-image inference, one thread.", minimum=0)
     latency_p95_ms: float = setting(doc="95th percentile of the same.", minimum=0)
     input_type: str = setting(default="float32", doc="Type of the input tensor.")

@@ -27,7 +27,9 @@ class Progress(Document):
     loss: float | None = setting(default=None, doc="Mean training loss of the epoch so far.")
     accuracy: float | None = setting(default=None, doc="Training top-1 of the epoch so far.", minimum=0, maximum=1)
     validation_loss: float | None = setting(default=None, doc="Loss of the newest validation.")
-    validation_accuracy: float | None = setting(default=None, doc="Top-1 of the newest validation.", minimum=0, maximum=1)
+    validation_accuracy: float | None = setting(
+        default=None, doc="Top-1 of the newest validation.", minimum=0, maximum=1
+    )
     learning_rate: float | None = setting(default=None, doc="Learning rate of the newest step.", minimum=0)
     input_stall_seconds: float = setting(default=0.0, doc="Time this worker waited for input.", minimum=0)
     checkpoint_step: int | None = setting(default=None, doc="Step of the newest checkpoint.", minimum=0)

@@ -24,7 +24,7 @@ def parse_quantity(text: str) -> decimal.Decimal:
     if number < 0:
         raise ValueError("a quantity >= 0")
     if suffix in _BINARY:
-        return number * 1024 ** _BINARY[suffix]
+        return number * decimal.Decimal(1024) ** _BINARY[suffix]
     if suffix in _DECIMAL:
         return number.scaleb(_DECIMAL[suffix])
     return number.scaleb(int(suffix[1:]))

@@ -1,70 +1,19 @@
 """Declared settings: dataclass fields that carry their own rules, and the decoder that applies them.
 
-A document class is a frozen dataclass derived from `Document`; each field is made by `setting`, which holds its bounds and
-its one-line documentation. From these declarations come decoding with all errors collected (here) and the CRD schema.
+X From these declarations come decoding with all errors collected (here) and the CRD schema.
 Nothing here knows what any setting means.
 """
 
 import dataclasses
 import difflib
-import functools
-import re
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from imagetrain_api import rules
+from imagetrain_api.rules import FieldError, Setting, TypeForm, join
+
 T = typing.TypeVar("T", bound="Document")
-
-_USER_INFO = re.compile(r"//[^/@\s]*@")  # `//key:secret@host`: never repeated in a message
-MAX_VALUE_CHARACTERS = 80  # a value quoted in an error is cut here, so that a log line stays a line
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """Rules of one field.
-
-    Attributes:
-        doc: one line for the reference.
-        minimum, maximum: inclusive bounds of a number.
-        exclusive_minimum, exclusive_maximum: exclusive bounds of a number.
-        choices: allowed strings.
-        pattern: regular expression that a whole string must match, with `pattern_rule` saying it in words.
-        min_items, max_items: bounds of a list's length.
-        max_length: longest string.
-        parse: strict parser of a string; a ValueError's text is the rule.
-        unique: whether a list's items must differ.
-    """
-
-    doc: str
-    minimum: float | None = None
-    maximum: float | None = None
-    exclusive_minimum: float | None = None
-    exclusive_maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    pattern: str | None = None
-    pattern_rule: str = ""
-    min_items: int | None = None
-    max_items: int | None = None
-    max_length: int | None = None
-    parse: Callable[[str], object] | None = None
-    unique: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FieldError:
-    """One broken rule: `<path> must be <rule>, got <value!r>.`"""
-
-    path: str
-    rule: str
-    value: Any
-    hint: str = ""
-
-    def __str__(self) -> str:
-        shown = _USER_INFO.sub("//***@", repr(self.value))
-        if len(shown) > MAX_VALUE_CHARACTERS:
-            shown = shown[: MAX_VALUE_CHARACTERS - 1] + "…"
-        return f"{self.path} must {self.rule}, got {shown}.{' ' + self.hint if self.hint else ''}"
 
 
 class ValidationError(ValueError):
@@ -92,9 +41,9 @@ class Rule:
     cel: str
 
 
-def setting(*, default: Any = dataclasses.MISSING, default_factory: Any = dataclasses.MISSING, **rules: Any) -> Any:
+def setting(*, default: Any = dataclasses.MISSING, default_factory: Any = dataclasses.MISSING, **bounds: Any) -> Any:
     """Declare a dataclass field with rules; without a default the key is required."""
-    metadata = {"setting": Setting(**rules)}
+    metadata = {"setting": Setting(**bounds)}
     if default_factory is not dataclasses.MISSING:
         return dataclasses.field(default_factory=default_factory, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -111,7 +60,7 @@ class Document:
         for field in document_fields(type(self)):
             if isinstance(value := getattr(self, field.name), Document):
                 continue  # it was checked when it was made
-            _check_value(field.type, value, field.key, field.setting, errors)
+            errors.extend(rules.value_errors(field.type, value, field.key, field.setting))
         if not errors:
             errors.extend(_broken_rules(self, ""))
         if errors:
@@ -124,25 +73,26 @@ class DocumentField:
 
     name: str
     key: str
-    type: Any
+    type: TypeForm
     setting: Setting
     is_required: bool
 
 
-@functools.cache
-def document_fields(cls: type) -> tuple[DocumentField, ...]:
+def document_fields(cls: type[Document]) -> tuple[DocumentField, ...]:
     """Return the declared fields of a document class in order."""
-    hints = typing.get_type_hints(cls)
-    return tuple(
-        DocumentField(
-            field.name,
-            camel_case(field.name),
-            hints[field.name],
-            field.metadata["setting"],
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
-        )
-        for field in dataclasses.fields(cls)
-    )
+    if cls not in _FIELDS:
+        hints = typing.get_type_hints(cls)
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
+        _FIELDS[cls] = tuple(_document_field(field, hints[field.name]) for field in fields)
+    return _FIELDS[cls]
+
+
+_FIELDS: dict[type[Document], tuple[DocumentField, ...]] = {}  # resolving annotations is slow
+
+
+def _document_field(field: dataclasses.Field[Any], kind: TypeForm) -> DocumentField:
+    is_required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    return DocumentField(field.name, camel_case(field.name), kind, field.metadata["setting"], is_required)
 
 
 def camel_case(name: str) -> str:
@@ -151,7 +101,7 @@ def camel_case(name: str) -> str:
     return head + "".join(part.capitalize() for part in tail)
 
 
-def decode(cls: type[T], value: Any, path: str = "") -> T:
+def decode(cls: type[T], value: object, path: str = "") -> T:
     """Make a document from parsed JSON or YAML.
 
     Raises:
@@ -174,7 +124,7 @@ def encode(document: Document) -> dict[str, Any]:
     return encoded
 
 
-def _encode_value(value: Any) -> Any:
+def _encode_value(value: object) -> object:
     if isinstance(value, Document):
         return encode(value)
     if isinstance(value, Mapping):
@@ -184,7 +134,7 @@ def _encode_value(value: Any) -> Any:
     return value
 
 
-def _decode_document(cls: type[Document], value: Any, path: str, errors: list[FieldError]) -> Document | None:
+def _decode_document(cls: type[Document], value: object, path: str, errors: list[FieldError]) -> Document | None:
     if not isinstance(value, Mapping):
         errors.append(FieldError(path or "document", "be an object", value))
         return None
@@ -204,9 +154,7 @@ def _decode_document(cls: type[Document], value: Any, path: str, errors: list[Fi
     return _construct(cls, arguments, path, errors)
 
 
-def _construct(
-    cls: type[Document], arguments: dict[str, Any], path: str, errors: list[FieldError]
-) -> Document | None:
+def _construct(cls: type[Document], arguments: dict[str, Any], path: str, errors: list[FieldError]) -> Document | None:
     try:
         return cls(**arguments)
     except ValidationError as error:
@@ -225,126 +173,27 @@ def _unknown_keys(value: Mapping[Any, Any], fields: Mapping[str, Any], path: str
     return errors
 
 
-def _decode_value(kind: Any, value: Any, path: str, rules: Setting, errors: list[FieldError]) -> Any:
-    kind = _without_none(kind)
+def _decode_value(kind: TypeForm, value: object, path: str, bounds: Setting, errors: list[FieldError]) -> object:
+    kind = rules.without_none(kind)
     if isinstance(kind, type) and issubclass(kind, Document):
         return _decode_document(kind, value, path, errors)
-    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+    origin: object = typing.get_origin(kind)
+    if origin is tuple and isinstance(value, list | tuple):
         item_kind = typing.get_args(kind)[0]
         before = len(errors)
         items = tuple(
-            _decode_value(item_kind, item, f"{path}[{index}]", rules, errors) for index, item in enumerate(value)
+            _decode_value(item_kind, item, f"{path}[{index}]", bounds, errors) for index, item in enumerate(value)
         )
         if len(errors) == before:
-            errors.extend(_list_errors(items, path, rules))
+            errors.extend(rules.list_errors(items, path, bounds))
         return items
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if typing.get_origin(kind) is Mapping and rules.parse is not None and isinstance(value, Mapping):
+    if origin is Mapping and bounds.parse is not None and isinstance(value, Mapping):
         # `cpu: 2` and `cpu: 0.5` are quantities, as Kubernetes reads them.
         value = {key: str(item) if type(item) in (int, float) else item for key, item in value.items()}
-    _check_value(kind, value, path, rules, errors)
+    errors.extend(rules.value_errors(kind, value, path, bounds))
     return value
-
-
-def _check_value(kind: Any, value: Any, path: str, rules: Setting, errors: list[FieldError]) -> None:
-    if value is None and _without_none(kind) is not kind:
-        return
-    kind = _without_none(kind)
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            errors.append(FieldError(path, "be a list", value))
-            return
-        for index, item in enumerate(value):
-            if not isinstance(item, Document):
-                _check_value(typing.get_args(kind)[0], item, f"{path}[{index}]", rules, errors)
-        errors.extend(_list_errors(value, path, rules))
-    elif origin is Mapping:
-        errors.extend(_mapping_errors(kind, value, path, rules))
-    elif kind is bool:
-        if not isinstance(value, bool):
-            errors.append(FieldError(path, "be true or false", value))
-    elif kind in (int, float):
-        errors.extend(_number_errors(kind, value, path, rules))
-    elif kind is str:
-        errors.extend(_string_errors(value, path, rules))
-
-
-def _list_errors(items: Sequence[Any], path: str, rules: Setting) -> list[FieldError]:
-    shown = list(items)
-    if rules.min_items is not None and rules.min_items == rules.max_items and len(items) != rules.min_items:
-        return [FieldError(path, f"hold exactly {rules.min_items} items", shown)]
-    if rules.min_items is not None and len(items) < rules.min_items:
-        return [FieldError(path, f"hold at least {rules.min_items} item(s)", shown)]
-    if rules.max_items is not None and len(items) > rules.max_items:
-        return [FieldError(path, f"hold at most {rules.max_items} items", shown)]
-    if rules.unique and len(set(items)) < len(items):
-        return [FieldError(path, "not name anything twice", shown)]
-    return []
-
-
-def _mapping_errors(kind: Any, value: Any, path: str, rules: Setting) -> list[FieldError]:
-    if not isinstance(value, Mapping):
-        return [FieldError(path, "be an object", value)]
-    item_kind = typing.get_args(kind)[1]
-    errors: list[FieldError] = []
-    for key, item in value.items():
-        if not isinstance(key, str):
-            errors.append(FieldError(path, "have strings as keys", key))
-        elif item_kind is not Any:
-            _check_value(item_kind, item, join(path, key), rules, errors)
-    return errors
-
-
-def _number_errors(kind: type, value: Any, path: str, rules: Setting) -> list[FieldError]:
-    word = "an integer" if kind is int else "a number"
-    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
-        return [FieldError(path, f"be {word}{_bounds(rules)}", value)]
-    out_of_bounds = (
-        value != value  # NaN
-        or value in (float("inf"), float("-inf"))
-        or (rules.minimum is not None and value < rules.minimum)
-        or (rules.maximum is not None and value > rules.maximum)
-        or (rules.exclusive_minimum is not None and value <= rules.exclusive_minimum)
-        or (rules.exclusive_maximum is not None and value >= rules.exclusive_maximum)
-    )
-    return [FieldError(path, f"be {word}{_bounds(rules)}", value)] if out_of_bounds else []
-
-
-def _bounds(rules: Setting) -> str:
-    signs = (
-        (">=", rules.minimum),
-        (">", rules.exclusive_minimum),
-        ("<=", rules.maximum),
-        ("<", rules.exclusive_maximum),
-    )
-    given = [f"{sign} {bound:g}" for sign, bound in signs if bound is not None]
-    return f" {' and '.join(given)}" if given else ""
-
-
-def _string_errors(value: Any, path: str, rules: Setting) -> list[FieldError]:
-    if not isinstance(value, str):
-        return [FieldError(path, f"be {_string_rule(rules)}", value)]
-    if rules.choices and value not in rules.choices:
-        near = difflib.get_close_matches(value, rules.choices, n=1)
-        return [FieldError(path, f"be {_string_rule(rules)}", value, f"Did you mean {near[0]!r}?" if near else "")]
-    if rules.max_length is not None and len(value) > rules.max_length:
-        return [FieldError(path, f"be at most {rules.max_length} characters long", value)]
-    if rules.pattern and not re.fullmatch(rules.pattern, value):
-        return [FieldError(path, f"be {_string_rule(rules)}", value)]
-    if rules.parse is not None:
-        try:
-            rules.parse(value)
-        except ValueError as error:
-            return [FieldError(path, f"be {error}", value)]
-    return []
-
-
-def _string_rule(rules: Setting) -> str:
-    if rules.choices:
-        return f"one of {', '.join(rules.choices)}"
-    return rules.pattern_rule or "a string"
 
 
 def _broken_rules(document: Document, path: str) -> list[FieldError]:
@@ -360,21 +209,10 @@ def field_path(attributes: str) -> str:
     return ".".join(camel_case(part) for part in attributes.split("."))
 
 
-def _reach(document: Any, attributes: str) -> Any:
+def _reach(document: object, attributes: str) -> object:
     for part in attributes.split("."):
         document = getattr(document, part)
     return encode(document) if isinstance(document, Document) else document
-
-
-def _without_none(kind: Any) -> Any:
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        (kind,) = (item for item in typing.get_args(kind) if item is not type(None))
-    return kind
-
-
-def join(path: str, key: str) -> str:
-    """Return the path of `key` inside `path`."""
-    return f"{path}.{key}" if path else key
 
 
 def _lower_first(text: str) -> str:

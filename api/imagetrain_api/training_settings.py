@@ -34,10 +34,17 @@ class ModelSettings(Document):
         pattern_rule="a dotted Python module name",
         max_length=255,
     )
-    options: Mapping[str, Any] = setting(default_factory=dict, doc="Options of the architecture, such as dropout or alpha.")
+    options: Mapping[str, Any] = setting(
+        default_factory=dict, doc="Options of the architecture, such as dropout or alpha."
+    )
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule("input_shape", "end in 1 or 3 channels", lambda m: m.input_shape[2] in (1, 3), "self.inputShape[2] in [1, 3]"),
+        Rule(
+            "input_shape",
+            "end in 1 or 3 channels",
+            lambda m: m.input_shape[2] in (1, 3),
+            "self.inputShape[2] in [1, 3]",
+        ),
     )
 
 
@@ -46,10 +53,10 @@ class OptimizerSettings(Document):
     """`spec.training.optimizer`."""
 
     name: str = setting(default="adam", doc="Optimizer.", choices=("adam", "sgd"))
-    learning_rate: float = setting(
-        default=0.001, doc="Peak learning rate.", exclusive_minimum=0, maximum=100
+    learning_rate: float = setting(default=0.001, doc="Peak learning rate.", exclusive_minimum=0, maximum=100)
+    weight_decay: float = setting(
+        default=0.0, doc="Decoupled weight decay per step (AdamW, SGDW).", minimum=0, maximum=1
     )
-    weight_decay: float = setting(default=0.0, doc="Decoupled weight decay per step (AdamW, SGDW).", minimum=0, maximum=1)
     momentum: float = setting(default=0.0, doc="Momentum of sgd.", minimum=0, exclusive_maximum=1)
     nesterov: bool = setting(default=False, doc="Nesterov momentum of sgd.")
     beta1: float = setting(default=0.9, doc="First-moment decay of adam.", minimum=0, exclusive_maximum=1)
@@ -103,7 +110,9 @@ class PlateauSettings(Document):
         default=0.5, doc="Multiplier of the learning rate.", exclusive_minimum=0, exclusive_maximum=1
     )
     patience_epochs: int = setting(default=3, doc="Epochs without improvement before a cut.", minimum=1, maximum=10000)
-    min_delta: float = setting(default=0.0001, doc="Smallest change that counts as improvement.", minimum=0, maximum=1000)
+    min_delta: float = setting(
+        default=0.0001, doc="Smallest change that counts as improvement.", minimum=0, maximum=1000
+    )
     cooldown_epochs: int = setting(default=0, doc="Epochs after a cut that are not counted.", minimum=0, maximum=10000)
     minimum_learning_rate: float = setting(default=0.0, doc="Learning rate that is never cut.", minimum=0, maximum=100)
 
@@ -113,7 +122,9 @@ class EarlyStoppingSettings(Document):
     """`spec.training.earlyStopping`."""
 
     monitor: str = setting(default="val_loss", doc="Validation figure that must improve.", choices=MONITORS)
-    patience_epochs: int = setting(default=5, doc="Epochs without improvement before the end.", minimum=1, maximum=10000)
+    patience_epochs: int = setting(
+        default=5, doc="Epochs without improvement before the end.", minimum=1, maximum=10000
+    )
     min_delta: float = setting(default=0.0, doc="Smallest change that counts as improvement.", minimum=0, maximum=1000)
     restore_best_weights: bool = setting(default=True, doc="Publish the best epoch's weights, not the last one's.")
 
@@ -123,14 +134,16 @@ class AugmentationSettings(Document):
     """`spec.training.augmentation`: random changes of training images, drawn anew each epoch."""
 
     flip: str = setting(
-        default="none", doc="Axes along which half the images are mirrored.",
+        default="none",
+        doc="Axes along which half the images are mirrored.",
         choices=("none", "horizontal", "vertical", "both"),
     )
     shift: float = setting(default=0.0, doc="Largest shift, as a fraction of height and width.", minimum=0, maximum=0.5)
     rotation_degrees: float = setting(default=0.0, doc="Largest rotation either way.", minimum=0, maximum=180)
     zoom: float = setting(default=0.0, doc="Largest zoom in or out, as a fraction.", minimum=0, maximum=0.9)
     fill: str = setting(
-        default="constant", doc="What lies outside the image: black, the edge pixel, or the mirrored image.",
+        default="constant",
+        doc="What lies outside the image: black, the edge pixel, or the mirrored image.",
         choices=("constant", "nearest", "reflect"),
     )
 

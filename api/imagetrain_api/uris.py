@@ -12,7 +12,7 @@ _MAX_KEY_BYTES = 1024  # Amazon S3's limit of an object key
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StorageUri:
-    """A bucket and prefix (`s3`), or an absolute folder (`file`, with an empty bucket); the prefix has no outer slash."""
+    """A bucket and prefix (`s3`), or an absolute folder (`file`, empty bucket); the prefix has no outer slash."""
 
     scheme: str
     bucket: str
@@ -41,7 +41,7 @@ def parse_storage_uri(text: str) -> StorageUri:
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in ("s3", "file"):
         raise ValueError("an s3://BUCKET/PREFIX/ or file:///FOLDER/ URI")
-    if any(character in text for character in "?#*\\") or any(ord(character) < 33 for character in text):  # noqa: PLR2004
+    if any(character in text for character in "?#*\\") or any(ord(character) < 33 for character in text):
         raise ValueError("a URI without spaces, control characters and any of ? # * \\")
     if "@" in rest.partition("/")[0]:
         raise ValueError("a URI without credentials: give them in the environment or in a Secret")

@@ -5,7 +5,8 @@ import json
 from typing import Any, ClassVar
 
 from imagetrain_api.job import ImageTrainingJob
-from imagetrain_api.schema import Document, FieldError, Rule, ValidationError, decode, encode, setting
+from imagetrain_api.rules import FieldError
+from imagetrain_api.schema import Document, Rule, ValidationError, decode, encode, setting
 
 SCHEMA_VERSION = 1
 
