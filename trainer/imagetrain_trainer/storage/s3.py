@@ -1,0 +1,315 @@
+"""An object store in an S3 bucket: obstore moves the bytes, boto3 finds credentials and asks about the bucket.
+
+Its errors are translated here and nowhere else. S3 error bodies repeat the access key id, so no library text ever
+enters a message, and an error whose text names a key is not chained either: it would stand in the traceback.
+"""
+
+import contextlib
+import datetime as dt
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.config
+import botocore.exceptions
+import obstore
+from obstore import exceptions as obstore_errors
+from obstore.auth import boto3 as obstore_boto3
+from obstore.store import S3Store as ObstoreS3
+
+from imagetrain_trainer import errors
+from imagetrain_trainer.storage import local, store
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from obstore.store import ClientConfig, RetryConfig
+
+# Two attempts of at most 5 s each and a short pause: an unreachable endpoint shows within 15 s.
+_CONTROL_CONFIG = botocore.config.Config(
+    connect_timeout=4,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 2},
+    s3={"addressing_style": "path"},
+    request_checksum_calculation="when_required",
+)
+_RETRIES: "RetryConfig" = {
+    "max_retries": 10,
+    "retry_timeout": dt.timedelta(seconds=60),
+    "backoff": {
+        "init_backoff": dt.timedelta(milliseconds=100),
+        "max_backoff": dt.timedelta(seconds=10),
+        "base": 2,
+    },
+}
+# The whole-request limit leaves room for a 1 GiB object at 4 MB/s; a stalled connection is caught by the read timeout.
+_CLIENT: "ClientConfig" = {
+    "connect_timeout": dt.timedelta(seconds=4),
+    "read_timeout": dt.timedelta(seconds=20),
+    "timeout": dt.timedelta(seconds=280),
+}
+# botocore hands out credentials that live 10 minutes more at least, so obstore must ask again before those are over.
+_CREDENTIAL_TTL = dt.timedelta(minutes=9)
+# Records this near share a request: at 100 MB/s the gap costs about as much as another request's 1-2 ms of overhead.
+_COALESCE_BYTES = 128 * 1024
+_PART_BYTES = 16 * 1024 * 1024  # AWS advises parts of 8-16 MB
+_DEFAULT_REGION = "us-east-1"
+
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_STATUS = re.compile(r"non-2xx status code: (\d{3})")
+_SECRET_MARKS = ("AWSAccessKeyId", "StringToSign", "AccessKeyId")
+# Codes that say the key itself is refused; versitygw answers an unknown key with XAdminUserNotFound and status 404.
+_BAD_KEY_CODES = frozenset({
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired",
+    "RequestTimeTooSkewed", "XAdminUserNotFound", "AuthorizationHeaderMalformed", "InvalidClientTokenId",
+})  # fmt: skip
+_LIBRARY_ERRORS = (obstore_errors.BaseError, FileNotFoundError, botocore.exceptions.BotoCoreError, OSError)
+
+
+def open_s3(bucket: str, prefix: str, settings: store.S3Settings) -> "S3Store":
+    """Open a bucket's prefix and check with one request that it can be reached; raises as `store.open_store` does."""
+    uri = f"s3://{bucket}/{prefix}"
+    client, provider = _build_client(uri, settings)
+    opened = S3Store(bucket, prefix, client, provider)
+    problem = opened.diagnose_bucket()
+    if problem is not None:
+        raise problem
+    return opened
+
+
+def _build_client(uri: str, settings: store.S3Settings) -> tuple["S3Client", obstore_boto3.Boto3CredentialProvider]:
+    try:
+        session = boto3.Session(region_name=settings.region)
+        if session.get_credentials() is None:
+            raise errors.AccessDeniedError(
+                f"cannot open {uri}: no credentials found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, "
+                "or run with a workload identity."
+            )
+        client = session.client("s3", endpoint_url=settings.endpoint_url, config=_CONTROL_CONFIG)
+        return client, obstore_boto3.Boto3CredentialProvider(session, ttl=_CREDENTIAL_TTL)
+    except (botocore.exceptions.BotoCoreError, ValueError) as e:
+        raise errors.ConfigError(
+            f"cannot open {uri}: the AWS configuration is invalid ({type(e).__name__}). "
+            "Check spec.s3, AWS_PROFILE, AWS_ENDPOINT_URL and ~/.aws/config."
+        ) from e
+
+
+class S3Store(store.ObjectStore):
+    """Objects of one bucket below a prefix; retries end after 60 s, and a request that stalls after 20 s."""
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        client: "S3Client",
+        provider: obstore_boto3.Boto3CredentialProvider,
+    ) -> None:
+        super().__init__(f"s3://{bucket}/{prefix}")
+        self._bucket, self._prefix, self._client, self._provider = bucket, prefix, client, provider
+        self._endpoint = client.meta.endpoint_url
+        self._objects = ObstoreS3(
+            bucket,
+            prefix=prefix or None,
+            endpoint=self._endpoint,
+            region=client.meta.region_name or _DEFAULT_REGION,
+            virtual_hosted_style_request=False,
+            credential_provider=provider,
+            client_options=_CLIENT | {"allow_http": self._endpoint.startswith("http://")},
+            retry_config=_RETRIES,
+        )
+
+    def get(self, key: str) -> bytes:
+        """Read a whole object."""
+        with self._translated(key, "read"):
+            return obstore.get(self._objects, store.check_key(key)).bytes().to_bytes()
+
+    def get_ranges(self, key: str, starts: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
+        """Read several byte ranges of one object, up to ten requests at a time."""
+        if not starts:
+            return []
+        store.check_key(key)
+        with self._translated(key, "read"):
+            try:
+                chunks = obstore.get_ranges(
+                    self._objects, key, starts=starts, lengths=lengths, coalesce=_COALESCE_BYTES
+                )
+            except obstore_errors.BaseError as e:
+                if _read_code(e) == "InvalidRange":
+                    raise local.short_object(self.uri_of(key), max(starts), lengths[starts.index(max(starts))]) from e
+                raise
+            buffers = [chunk.to_bytes() for chunk in chunks]
+        local.check_lengths(self.uri_of(key), buffers, starts, lengths)
+        return buffers
+
+    def put(
+        self, key: str, data: bytes, *, only_if_absent: bool = False, content_type: str | None = None
+    ) -> store.ObjectInfo:
+        """Write an object; with `only_if_absent` by If-None-Match, which the server checks."""
+        etag = self._put(key, data, only_if_absent=only_if_absent, content_type=content_type)
+        return store.ObjectInfo(key, len(data), etag)
+
+    def upload_file(
+        self, key: str, path: pathlib.Path, *, only_if_absent: bool = False, content_type: str | None = None
+    ) -> store.ObjectInfo:
+        """Write a local file's bytes in parts of 16 MB."""
+        with local.translate_os_errors(path.absolute().as_uri(), "read"):
+            size_bytes = path.stat().st_size
+        etag = self._put(key, path, only_if_absent=only_if_absent, content_type=content_type)
+        return store.ObjectInfo(key, size_bytes, etag)
+
+    def _put(
+        self, key: str, body: bytes | pathlib.Path, *, only_if_absent: bool, content_type: str | None
+    ) -> str | None:
+        attributes: Any = {"Content-Type": content_type} if content_type else None
+        store.check_key(key)
+        with self._translated(key, "write"):
+            result = obstore.put(
+                self._objects,
+                key,
+                body,
+                attributes=attributes,
+                mode="create" if only_if_absent else "overwrite",
+                chunk_size=_PART_BYTES,
+                max_concurrency=4,
+            )
+        return result["e_tag"]
+
+    def download_file(self, key: str, path: pathlib.Path) -> store.ObjectInfo:
+        """Stream an object to a local file, which appears at `path` only when complete."""
+        store.check_key(key)
+        with self._translated(key, "read"):
+            result = obstore.get(self._objects, key)
+            chunks = iter(result.stream())
+        with local.translate_os_errors(path.absolute().as_uri(), "write"), local.write_atomically(path) as file:
+            while (chunk := self._next_chunk(key, chunks)) is not None:
+                file.write(chunk)
+        return store.ObjectInfo(key, result.meta["size"], result.meta["e_tag"])
+
+    def _next_chunk(self, key: str, chunks: Iterator[bytes]) -> bytes | None:
+        with self._translated(key, "read"):
+            return next(chunks, None)
+
+    def head(self, key: str) -> store.ObjectInfo:
+        """Return an object's size and ETag."""
+        store.check_key(key)
+        with self._translated(key, "read"):
+            meta = obstore.head(self._objects, key)
+        return store.ObjectInfo(key, meta["size"], meta["e_tag"])
+
+    def list(self, prefix: str = "") -> Iterator[store.ObjectInfo]:
+        """Yield the objects below a folder, sorted by key."""
+        prefix = store.check_prefix(prefix)
+        pages = obstore.list(self._objects, prefix or None)
+        while True:
+            with self._translated(f"{prefix}/" if prefix else "", "list"):
+                page = next(pages, None)
+            if page is None:
+                return
+            for meta in page:
+                yield store.ObjectInfo(meta["path"], meta["size"], meta["e_tag"])
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects, a thousand per request; one that is not there is not an error."""
+        names = [store.check_key(key) for key in keys]
+        if names:
+            with self._translated(names[0], "delete"):
+                obstore.delete(self._objects, names)
+
+    def child(self, prefix: str) -> "S3Store":
+        """Return the store of a folder below this one; it shares the credentials."""
+        parts = [part for part in (self._prefix, store.check_prefix(prefix)) if part]
+        return S3Store(self._bucket, "/".join(parts), self._client, self._provider)
+
+    @contextlib.contextmanager
+    def _translated(self, key: str, action: str) -> Iterator[None]:
+        try:
+            yield
+        except _LIBRARY_ERRORS as e:
+            translated = self._translate(e, self.uri_of(key), action)
+            is_secret = any(mark in str(e) for mark in _SECRET_MARKS)
+            raise translated from (None if is_secret else e)
+
+    def _translate(self, e: Exception, uri: str, action: str) -> errors.TrainerError:
+        code, status = _read_code(e), _read_status(e)
+        if code in _BAD_KEY_CODES or isinstance(e, obstore_errors.UnauthenticatedError):
+            return _key_refused(uri, action, code)
+        if isinstance(e, obstore_errors.AlreadyExistsError | obstore_errors.PreconditionError):
+            return errors.ObjectExistsError(f"{uri} must not exist yet, and it does. Choose another name or prefix.")
+        if code == "NoSuchBucket":
+            return self._bucket_missing()
+        if isinstance(e, obstore_errors.PermissionDeniedError) or status == "403":
+            return self.diagnose_bucket() or errors.AccessDeniedError(
+                f"cannot {action} {uri}: access denied. Check the bucket's policy and the key's permissions."
+            )
+        if isinstance(e, FileNotFoundError | obstore_errors.NotFoundError) or status == "404":
+            return self.diagnose_bucket() or errors.ObjectNotFoundError(f"{uri} does not exist. Check the URI.")
+        return self._unavailable(f"cannot {action} {uri}", code or (f"HTTP {status}" if status else "no answer"))
+
+    def diagnose_bucket(self) -> errors.StorageError | None:
+        """Ask the server about the bucket; None when it exists and the key is known, though it may lack rights."""
+        try:
+            answer = self._client.head_bucket(Bucket=self._bucket)
+        except botocore.exceptions.ClientError as e:
+            return self._explain_refusal(int(e.response["ResponseMetadata"]["HTTPStatusCode"]))
+        except botocore.exceptions.BotoCoreError as e:
+            return self._explain_failure(e)
+        return self._check_region(answer.get("BucketRegion"))
+
+    def _explain_refusal(self, status: int) -> errors.StorageError | None:
+        """HEAD answers carry no error code, so ask with a request whose answer does."""
+        try:
+            self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+        except botocore.exceptions.ClientError as e:
+            code = e.response["Error"].get("Code", "")
+            if code in _BAD_KEY_CODES:
+                return _key_refused(self.uri, "open", code)
+            if code == "NoSuchBucket":
+                return self._bucket_missing()
+            if status >= 500:
+                return self._unavailable(f"cannot open {self.uri}", f"HTTP {status}")
+        except botocore.exceptions.BotoCoreError as e:
+            return self._explain_failure(e)
+        return None
+
+    def _explain_failure(self, e: botocore.exceptions.BotoCoreError) -> errors.StorageError:
+        if isinstance(e, botocore.exceptions.NoCredentialsError | botocore.exceptions.CredentialRetrievalError):
+            return _key_refused(self.uri, "open", "no credentials")
+        return self._unavailable(f"cannot open {self.uri}", type(e).__name__)
+
+    def _check_region(self, region: str | None) -> errors.StorageError | None:
+        """Amazon answers for a bucket of another region by a redirect, which boto3 follows and obstore does not."""
+        is_amazon = self._endpoint.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        if not is_amazon or region is None or region == self._client.meta.region_name:
+            return None
+        return errors.BucketNotFoundError(
+            f"s3://{self._bucket} is in region {region}, not {self._client.meta.region_name}. "
+            "Set spec.s3.region or AWS_REGION."
+        )
+
+    def _bucket_missing(self) -> errors.BucketNotFoundError:
+        return errors.BucketNotFoundError(
+            f"bucket s3://{self._bucket} does not exist at {self._endpoint}. Create it, or correct the URI or endpoint."
+        )
+
+    def _unavailable(self, what: str, detail: str) -> errors.StorageUnavailableError:
+        return errors.StorageUnavailableError(
+            f"{what}: {self._endpoint} did not answer or failed ({detail}). Check the endpoint and the network."
+        )
+
+
+def _key_refused(uri: str, action: str, code: str | None) -> errors.AccessDeniedError:
+    return errors.AccessDeniedError(
+        f"cannot {action} {uri}: the server refused the access key ({code or 'unauthenticated'}). "
+        "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or the profile."
+    )
+
+
+def _read_code(e: Exception) -> str | None:
+    found = _CODE.search(str(e))
+    return found.group(1) if found else None
+
+
+def _read_status(e: Exception) -> str | None:
+    found = _STATUS.search(str(e))
+    return found.group(1) if found else None
