@@ -1,4 +1,4 @@
-"""Real S3 servers for the tests: moto's (in memory, takes any key), versitygw (on a directory, checks keys and policies).
+"""Real S3 servers for the tests: moto (in memory, takes any key), versitygw (on a directory, checks keys and policies).
 
 Each runs as a process of its own on a free loopback port and ends with its context. Nothing here knows pytest.
 """
