@@ -54,7 +54,7 @@ if ! { is_supported_python .venv/bin/python && .venv/bin/pip --version; } >/dev/
     "$python" -m venv .venv
 fi
 rm -f "$stamp"
-say "Installing the locked packages of $lock into .venv (about 2 min at first, 1.9 GB on disk, 0.6 GB to download)"
+say "Installing the locked packages of $lock into .venv (about 2 min at first, 2.3 GB on disk)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
 say "Installing imagetrain itself, editable (about 5 s)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -43,6 +43,6 @@ else
 fi
 say "Building versitygw $version (about 1 min on two cores with Go's cache empty)"
 CGO_ENABLED=0 GOTOOLCHAIN=local GOFLAGS=-mod=readonly "$go" -C "$module" build -trimpath -buildvcs=false \
-    -ldflags "-s -w" -o "$build/versitygw" "$import_path"
+    -ldflags "-s -w" -o "$build/versitygw" "$import_path" 2> >(grep -v '^go: downloading' >&2)
 mkdir -p "$(dirname "$target")"
 mv "$build/versitygw" "$target"
