@@ -10,11 +10,14 @@ from imagetrain_trainer.storage import store
 
 
 @pytest.fixture(params=["file", "moto", "versitygw"])
-def objects(request, tmp_path, aws_keys):
+def objects(request, tmp_path, monkeypatch):
     if request.param == "file":
         return store.open_store(str(tmp_path / "root"))
-    endpoint = request.getfixturevalue(f"{request.param}_endpoint")
-    return store.open_store(f"s3://data/{uuid.uuid4().hex}/", store.S3Settings(endpoint_url=endpoint))
+    server = request.getfixturevalue(f"{request.param}_s3")
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    bucket = server.create_bucket(f"test-{uuid.uuid4().hex}")
+    return store.open_store(f"s3://{bucket}/some/prefix/")
 
 
 def test_what_is_put_is_read_back(objects):

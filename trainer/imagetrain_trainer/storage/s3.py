@@ -56,7 +56,7 @@ _COALESCE_BYTES = 128 * 1024
 _PART_BYTES = 16 * 1024 * 1024  # AWS advises parts of 8-16 MB
 _DEFAULT_REGION = "us-east-1"
 
-_CODE = re.compile(r"<Code>(\w+)</Code>")
+_CODE = re.compile(r"""(?:<Code>|code: ")(\w+)""")  # S3's error body; obstore's text of one failed deletion
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _SECRET_MARKS = ("AWSAccessKeyId", "StringToSign", "AccessKeyId")
 # Codes that say the key itself is refused; versitygw answers an unknown key with XAdminUserNotFound and status 404.
@@ -238,7 +238,7 @@ class S3Store(store.ObjectStore):
             return errors.ObjectExistsError(f"{uri} must not exist yet, and it does. Choose another name or prefix.")
         if code == "NoSuchBucket":
             return self._bucket_missing()
-        if isinstance(e, obstore_errors.PermissionDeniedError) or status == "403":
+        if isinstance(e, obstore_errors.PermissionDeniedError) or status == "403" or code == "AccessDenied":
             return self.diagnose_bucket() or errors.AccessDeniedError(
                 f"cannot {action} {uri}: access denied. Check the bucket's policy and the key's permissions."
             )

@@ -1,0 +1,78 @@
+"""What is particular to a store in a folder: atomic writes, full disks, permissions."""
+
+import errno
+import os
+import pathlib
+
+import pytest
+
+from imagetrain_trainer import errors
+from imagetrain_trainer.storage import local, store
+
+
+def test_a_path_with_spaces_is_a_store(tmp_path):
+    objects = store.open_store(str(tmp_path / "a folder"))
+    objects.put("x", b"1")
+    assert (tmp_path / "a folder" / "x").read_bytes() == b"1"
+    assert objects.uri == f"file://{tmp_path}/a%20folder/"
+
+
+def test_a_file_uri_and_its_path_are_the_same_store(tmp_path):
+    store.open_store(f"file://{tmp_path}/root/").put("x", b"1")
+    assert store.open_store(str(tmp_path / "root")).get("x") == b"1"
+
+
+def test_a_full_disk_is_named_and_leaves_no_partial_file():
+    if not pathlib.Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with (
+        pytest.raises(errors.DiskFullError, match="no space is left"),
+        local.translate_os_errors("file:///x", "write"),
+        pathlib.Path("/dev/full").open("wb") as file,
+    ):
+        file.write(b"1" * 10_000_000)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_keeps_the_old_object(tmp_path, monkeypatch, number):
+    objects = store.open_store(str(tmp_path))
+    objects.put("a", b"old")
+
+    def fail(_):
+        raise OSError(number, "full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(errors.DiskFullError, match=f"cannot write {objects.uri}a: no space is left"):
+        objects.put("a", b"new")
+    assert objects.get("a") == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_partial_file_of_a_killed_writer_is_not_an_object(tmp_path):
+    objects = store.open_store(str(tmp_path))
+    (tmp_path / "a#123").write_bytes(b"half")
+    assert list(objects.list()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.EACCES, errors.AccessDeniedError),
+        (errno.EROFS, errors.AccessDeniedError),
+        (errno.ENOENT, errors.ObjectNotFoundError),
+        (errno.EISDIR, errors.ObjectNotFoundError),
+        (errno.EIO, errors.StorageUnavailableError),
+        (errno.EEXIST, errors.ObjectExistsError),
+    ],
+)
+def test_each_system_error_has_its_type(number, expected):
+    with pytest.raises(expected, match="file:///x"), local.translate_os_errors("file:///x", "read"):
+        raise OSError(number, os.strerror(number))
+
+
+def test_a_folder_is_not_an_object(tmp_path):
+    objects = store.open_store(str(tmp_path))
+    objects.put("a/b", b"1")
+    for call in (objects.head, objects.get):
+        with pytest.raises(errors.ObjectNotFoundError):
+            call("a")
