@@ -1,0 +1,81 @@
+"""TFRecord framing without TensorFlow: length, its masked CRC, the data, and the data's masked CRC (all little endian).
+
+Source: tensorflow/core/lib/io/record_writer.h; CRC32C is RFC 3720's, by google-crc32c's C code.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import google_crc32c
+
+from imagetrain_trainer import errors
+
+HEADER_BYTES = 12
+FOOTER_BYTES = 4
+FRAME_BYTES = HEADER_BYTES + FOOTER_BYTES
+"""What the framing adds to a record's data."""
+
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+_MASK_DELTA = 0xA282EAD8
+
+
+def crc32c(data: bytes, start: int = 0) -> int:
+    """Return the CRC32C of `data`, continuing from the CRC `start`."""
+    return int(google_crc32c.extend(start, data))
+
+
+def masked_crc32c(data: bytes) -> int:
+    """Return the CRC as TFRecord stores it: rotated and offset, so that a CRC of data holding CRCs stays useful."""
+    crc = crc32c(data)
+    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def frame(data: bytes) -> tuple[bytes, int]:
+    """Frame one record; return the framed bytes and the data's masked CRC."""
+    length = struct.pack("<Q", len(data))
+    crc = masked_crc32c(data)
+    return b"".join((length, _FOOTER.pack(masked_crc32c(length)), data, _FOOTER.pack(crc))), crc
+
+
+def unframe(framed: bytes, expected_crc: int | None = None) -> bytes:
+    """Return the data of exactly one framed record after checking its length and CRCs.
+
+    Args:
+        framed: header, data, footer.
+        expected_crc: the masked CRC that the index holds, when there is one.
+
+    Raises:
+        errors.DataCorruptError: a check fails; the message is a rule, for the caller to prefix with the place.
+    """
+    if len(framed) < FRAME_BYTES:
+        raise errors.DataCorruptError(f"must have at least {FRAME_BYTES} bytes, got {len(framed)}")
+    length, length_crc = _HEADER.unpack_from(framed)
+    if length_crc != masked_crc32c(framed[:8]) or length != len(framed) - FRAME_BYTES:
+        raise errors.DataCorruptError(
+            f"must begin with its length {len(framed) - FRAME_BYTES} and that length's CRC32C"
+        )
+    data = framed[HEADER_BYTES:-FOOTER_BYTES]
+    crc = masked_crc32c(data)
+    if crc != _FOOTER.unpack_from(framed, len(framed) - FOOTER_BYTES)[0] or expected_crc not in (None, crc):
+        raise errors.DataCorruptError("must match its CRC32C")
+    return data
+
+
+def iterate(shard: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset of the frame, data) of each record in a whole shard.
+
+    Raises:
+        errors.DataCorruptError: a frame is broken or the shard ends inside one; the message names the offset.
+    """
+    offset = 0
+    while offset < len(shard):
+        if len(shard) - offset < HEADER_BYTES:
+            raise errors.DataCorruptError(f"record at offset {offset} is cut off by the end of the file")
+        length = _HEADER.unpack_from(shard, offset)[0]
+        stop = offset + length + FRAME_BYTES
+        try:
+            yield offset, unframe(shard[offset:stop])
+        except errors.DataCorruptError as e:
+            raise errors.DataCorruptError(f"record at offset {offset} {e}") from e
+        offset = stop
