@@ -21,14 +21,14 @@ if [ ! -e "$target" ]; then
     mkdir -p "$cache"
     build=$(mktemp -d "$cache/build.XXXXXX")
     trap 'rm -rf "$build"' EXIT
-    chmod 755 "$build" # apt downloads as its own user
     if ! apt-cache show "$package" >/dev/null 2>&1; then
         [ "$(id -u)" = 0 ] || fail "apt knows no package $package. Run: sudo apt-get update"
         say "Updating apt's package lists (about 10 s)"
         apt-get update -qq >&2
     fi
     say "Downloading the Debian package $package (31 MB, about 10 s)"
-    (cd "$build" && apt-get download -qq "$package" >&2)
+    # As root apt would drop to a user who cannot write here, and warn.
+    (cd "$build" && apt-get -o APT::Sandbox::User=root download -qq "$package" >&2)
     dpkg-deb -x "$build/$package"_*.deb "$build/root"
     mv "$build/root$installed" "$target"
 fi
