@@ -1,0 +1,116 @@
+"""One start of the whole group: from its first process to the end of its last.
+
+A group ends as a whole: when a worker ends, the others get a moment to end by themselves, then they are asked to, then
+made to. When somebody asks the run to stop, every worker is asked once to save, and made to end if that is asked again.
+"""
+
+import contextlib
+import json
+import math
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
+
+from imagetrain_api import names, plan, schema
+from imagetrain_api import progress as progress_module
+from imagetrain_client.executor import folders, placement, policy, processes
+
+
+class Attempt:
+    """The processes of one group; a context manager that leaves none of them behind."""
+
+    def __init__(self, group: plan.WorkerGroupPlan, folder: folders.RunFolder, environment: Mapping[str, str]) -> None:
+        self._group = group
+        self._folder = folder
+        self._environment = environment
+        self._running: dict[int, processes.WorkerProcess] = {}
+        self._ends: dict[int, policy.WorkerEnd] = {}
+        self._ended_here: set[int] = set()
+        self._kill_at = math.inf
+        self._is_stopping = False
+
+    def __enter__(self) -> Self:
+        command = processes.resolve_command(self._group.command)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._kill_all)
+            for rank in range(self._group.workers):
+                environment = self._worker_environment(rank)
+                self._running[rank] = processes.WorkerProcess(rank, command, environment, self._folder.log(rank))
+            undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self._kill_all()
+
+    @property
+    def ends(self) -> Sequence[policy.WorkerEnd]:
+        """The ends so far, in the order of ranks."""
+        return [self._ends[rank] for rank in sorted(self._ends)]
+
+    def outcome(self, rank: int) -> progress_module.WorkerOutcome | None:
+        """Return what a worker wrote about its own end, if it got so far."""
+        try:
+            document = json.loads(self._folder.outcome(rank).read_text(encoding="utf-8"))
+            return schema.decode(progress_module.WorkerOutcome, document)
+        except (OSError, ValueError):
+            return None
+
+    def tick(self, now: float, *, is_chief_publishing: bool) -> bool:
+        """Note which workers have ended, end the others when their time is up, and tell whether none is left."""
+        for rank, worker in list(self._running.items()):
+            status = worker.poll()
+            if status is not None:
+                self._note_end(rank, status, now)
+        if self._running and self._ends and not self._is_stopping:
+            first = min(end.at_seconds for end in self._ends.values())
+            if now >= first + policy.patience_seconds(self.ends, is_chief_publishing=is_chief_publishing):
+                self._end_remaining(now)
+        if now >= self._kill_at:
+            self._kill_all()
+            for rank, worker in list(self._running.items()):
+                self._note_end(rank, worker.poll() or 0, now)
+        return not self._running
+
+    def stop(self, now: float) -> None:
+        """Ask every worker once to save and end; the second time, make them."""
+        self._for_each(processes.WorkerProcess.terminate)
+        self._kill_at = now + (policy.HURRY_SECONDS if self._is_stopping else policy.SAVE_SECONDS)
+        self._is_stopping = True
+
+    def _end_remaining(self, now: float) -> None:
+        if math.isinf(self._kill_at):
+            self._ended_here.update(self._running)
+            self._for_each(processes.WorkerProcess.terminate)
+            self._kill_at = now + policy.TERMINATE_SECONDS
+
+    def _note_end(self, rank: int, status: int, now: float) -> None:
+        self._running.pop(rank).kill()  # and what it may have left in its process group
+        outcome = self.outcome(rank)
+        self._ends[rank] = policy.WorkerEnd(
+            rank=rank,
+            status=status,
+            at_seconds=now,
+            was_ended=rank in self._ended_here,
+            message=outcome.message if outcome and outcome.exit_code == status else "",
+        )
+
+    def _kill_all(self) -> None:
+        self._ended_here.update(self._running)
+        self._for_each(processes.WorkerProcess.kill)
+
+    def _for_each(self, action: Callable[[processes.WorkerProcess], None]) -> None:
+        for worker in self._running.values():
+            action(worker)
+
+    def _worker_environment(self, rank: int) -> dict[str, str]:
+        spec = self._group.config.job.spec
+        return {
+            **self._environment,
+            **placement.worker_environment(rank, self._group.workers, spec.worker.gpus, self._environment),
+            **self._group.environment,
+            names.ENV_RANK: str(rank),
+            names.ENV_WORK_DIR: str(self._folder.scratch(rank)),
+            names.ENV_TERMINATION_MESSAGE: str(self._folder.outcome(rank)),
+        }

@@ -1,0 +1,142 @@
+"""Pure decisions about a local group: what its workers' ends mean, when to try again, whom to end and when.
+
+No process, clock or file is touched here.
+"""
+
+import dataclasses
+import math
+import signal
+from collections.abc import Sequence
+
+from imagetrain_api import exit_codes
+from imagetrain_api.exit_codes import ExitCode
+
+CHIEF = 0
+
+# Peers notice a killed worker in 0.2-0.8 s and a stopped one in 6-11 s (coordination-service heartbeat), then exit.
+PEER_EXIT_SECONDS = 15.0
+PEER_EXIT_AFTER_PERMANENT_SECONDS = 3.0  # no attempt follows, so nothing is worth waiting for
+TERMINATE_SECONDS = 10.0  # between SIGTERM and SIGKILL
+SAVE_SECONDS = 300.0  # a checkpoint on a slow link; somebody in a hurry interrupts a second time
+HURRY_SECONDS = 2.0  # between a second interrupt and SIGKILL
+FIRST_BACKOFF_SECONDS = 1.0
+MAX_BACKOFF_SECONDS = 30.0
+
+# Somebody outside took the worker away (the kernel's out-of-memory killer, an administrator); any other is a crash.
+_TAKEN_AWAY = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEnd:
+    """How one worker ended.
+
+    Attributes:
+        rank: which one.
+        status: exit status; negative: the signal that ended it.
+        at_seconds: when, on any one clock.
+        was_ended: this command ended it after another worker's end, so its status tells nothing.
+        message: its own account of it, or empty.
+    """
+
+    rank: int
+    status: int
+    at_seconds: float
+    was_ended: bool = False
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the end of a whole group means: the exit code, the rank that explains it, and one line."""
+
+    exit_code: ExitCode
+    rank: int
+    message: str
+
+    @property
+    def outcome(self) -> exit_codes.Outcome:
+        """The exit code's row of the table."""
+        return exit_codes.OUTCOMES[self.exit_code]
+
+
+def exit_code_of(status: int) -> ExitCode:
+    """Return the code of a process's end; death by signal and unknown statuses count as what they most resemble."""
+    if status < 0:
+        return ExitCode.PEER_LOST if -status in _TAKEN_AWAY else ExitCode.INTERNAL
+    try:
+        return ExitCode(status)
+    except ValueError:
+        return ExitCode.INTERNAL
+
+
+def judge(ends: Sequence[WorkerEnd]) -> Verdict:
+    """Return what the ends of all workers mean together.
+
+    A chief that is done has published: the group is done whatever its peers did. Otherwise the most telling end counts:
+    a permanent error before a passing one, both before a worker that was only asked to stop, and all before one that
+    merely missed another; among equals the first.
+    """
+    chief = next(end for end in ends if end.rank == CHIEF)
+    if chief.status == ExitCode.DONE and not chief.was_ended:
+        return Verdict(exit_code=ExitCode.DONE, rank=CHIEF, message=chief.message)
+    failed = [end for end in ends if end.status != ExitCode.DONE]
+    telling = min(failed or [chief], key=lambda end: (end.was_ended, _weight(end), end.at_seconds))
+    code = exit_code_of(telling.status)
+    if code is ExitCode.DONE:  # the chief was ended after it had finished, or no rank failed and none published
+        code = ExitCode.PEER_LOST
+    return Verdict(exit_code=code, rank=telling.rank, message=_describe(telling, code))
+
+
+def _weight(end: WorkerEnd) -> int:
+    code = exit_code_of(end.status)
+    if not exit_codes.OUTCOMES[code].is_retryable:
+        return 0
+    if end.status < 0 or code not in (ExitCode.PREEMPTED, ExitCode.PEER_LOST):
+        return 1
+    return 2 if code is ExitCode.PREEMPTED else 3
+
+
+def _describe(end: WorkerEnd, code: ExitCode) -> str:
+    if end.message:
+        return end.message
+    if end.status >= 0:
+        known = "" if end.status == code else f" Its exit status was {end.status}."
+        return exit_codes.OUTCOMES[code].meaning + known
+    name = signal.Signals(-end.status).name if -end.status in list(signal.Signals) else f"signal {-end.status}"
+    hint = " (by the kernel, if memory ran out)" if -end.status == signal.SIGKILL else ""
+    return f"The worker was ended by {name}{hint}."
+
+
+def patience_seconds(ends: Sequence[WorkerEnd], *, is_chief_publishing: bool) -> float:
+    """Return how long after the first of `ends` the remaining workers may go on before they are ended too.
+
+    A rank that is done leaves early while the chief publishes, and the chief publishes without its peers; a rank that
+    was asked to stop leaves early while the chief uploads the checkpoint.
+    """
+    codes = {exit_code_of(end.status) for end in ends}
+    is_chief_running = all(end.rank != CHIEF for end in ends)
+    if is_chief_running and (is_chief_publishing or codes <= {ExitCode.DONE}):
+        return math.inf
+    if any(not exit_codes.OUTCOMES[code].is_retryable and code is not ExitCode.DONE for code in codes):
+        return PEER_EXIT_AFTER_PERMANENT_SECONDS
+    if is_chief_running and codes <= {ExitCode.DONE, ExitCode.PREEMPTED}:
+        return SAVE_SECONDS
+    return PEER_EXIT_SECONDS
+
+
+def backoff_seconds(failures_in_a_row: int) -> float:
+    """Return the wait before a restart: 1 s after the first failure without progress, doubled up to 30 s."""
+    return float(min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(failures_in_a_row - 1, 10)))
+
+
+# Ends that a run which was asked to stop still reports: its state may not have been saved.
+_TELLING_WHEN_STOPPED = frozenset({ExitCode.STORAGE_UNAVAILABLE, ExitCode.DISK_FULL})
+
+
+def conclude(verdict: Verdict, *, is_stopping: bool, restarts: int, max_restarts: int) -> ExitCode | None:
+    """Return the exit code of a run that is over with this attempt, or None when the group starts again."""
+    if verdict.exit_code is ExitCode.DONE or not verdict.outcome.is_retryable:
+        return verdict.exit_code
+    if is_stopping:
+        return verdict.exit_code if verdict.exit_code in _TELLING_WHEN_STOPPED else ExitCode.PREEMPTED
+    return verdict.exit_code if restarts >= max_restarts else None

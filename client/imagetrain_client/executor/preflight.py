@@ -1,0 +1,95 @@
+"""Refusals before any worker starts, and the choice of the run to resume: reads a job's two stores, writes nothing."""
+
+import pathlib
+
+from imagetrain_api import job as job_module
+from imagetrain_api import names, worker_config
+from imagetrain_client.executor import folders
+from imagetrain_trainer import errors
+from imagetrain_trainer.storage import store as store_module
+
+_DATASET_KEY = "dataset.json"
+
+
+def open_store(uri: str, s3: job_module.S3Settings) -> store_module.ObjectStore:
+    """Open a store of a job as its workers will.
+
+    Raises:
+        StorageError: it cannot be reached, is not there, or refuses the credentials.
+    """
+    settings = store_module.S3Settings(endpoint_url=s3.endpoint_url, region=s3.region)
+    return store_module.open_store(uri, settings)
+
+
+def check_dataset(job: job_module.ImageTrainingJob) -> None:
+    """Refuse a job whose data set is not there.
+
+    Raises:
+        ObjectNotFoundError: there is no data set at `spec.data.uri`.
+        StorageError: the store cannot be reached, is not there, or refuses the credentials.
+    """
+    uri = job.spec.data.uri
+    if not open_store(uri, job.spec.s3).exists(_DATASET_KEY):
+        raise errors.ObjectNotFoundError(
+            f"spec.data.uri must hold a packed data set, but {uri} has no {_DATASET_KEY}. "
+            f"Make one: imagetrain data pack SOURCE {uri}"
+        )
+
+
+def find_run_to_resume(job: job_module.ImageTrainingJob, store: store_module.ObjectStore, root: pathlib.Path) -> str:
+    """Return the newest unfinished run of the job that has a checkpoint under its output URI.
+
+    Raises:
+        ConfigError: there is none.
+        StorageError: the store cannot be listed.
+    """
+    for run_id in sorted(store.list_folders(names.RUNS_PREFIX), reverse=True):
+        is_ours = _job_name(root, run_id) in (None, job.metadata.name)
+        if is_ours and not is_finished(store, run_id) and has_checkpoint(store, run_id):
+            return run_id
+    raise errors.ConfigError(
+        f"--resume must have something to resume, but {store.uri} holds no unfinished run of "
+        f"{job.metadata.name} with a checkpoint. Run the job without --resume."
+    )
+
+
+def check_resumable(store: store_module.ObjectStore, run_id: str) -> None:
+    """Refuse to resume a run that left nothing behind; one that is finished passes, for its workers end at once.
+
+    Raises:
+        ConfigError: it has neither a checkpoint nor a manifest under the output URI.
+        StorageError: the store cannot be listed.
+    """
+    if not has_checkpoint(store, run_id) and not is_finished(store, run_id):
+        raise errors.ConfigError(
+            f"--resume must name a run with a checkpoint, but {store.uri_of(names.run_prefix(run_id))} has none. "
+            "Run the job without --resume."
+        )
+
+
+def has_checkpoint(store: store_module.ObjectStore, run_id: str) -> bool:
+    """Tell whether a run has a complete checkpoint: one with its manifest.
+
+    Raises:
+        StorageError: the store cannot be listed.
+    """
+    listed = store.list(f"{names.run_prefix(run_id)}/{names.CHECKPOINTS_PREFIX}")
+    return any(info.key.endswith(f"/{names.MANIFEST_KEY}") for info in listed)
+
+
+def is_finished(store: store_module.ObjectStore, run_id: str) -> bool:
+    """Tell whether a run is published.
+
+    Raises:
+        StorageError: the store does not answer.
+    """
+    return store.exists(f"{names.run_prefix(run_id)}/{names.MANIFEST_KEY}")
+
+
+def _job_name(root: pathlib.Path, run_id: str) -> str | None:
+    """Return the job of a run that was started on this machine, or None for one of another machine."""
+    try:
+        config = folders.RunFolder(root / run_id).config.read_text(encoding="utf-8")
+        return worker_config.load_worker_config(config).job.metadata.name
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,100 @@
+import math
+import signal
+
+import pytest
+
+from imagetrain_api.exit_codes import ExitCode
+from imagetrain_client.executor import policy
+
+
+def end(rank, status, at=0.0, *, was_ended=False, message=""):
+    return policy.WorkerEnd(rank=rank, status=status, at_seconds=at, was_ended=was_ended, message=message)
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "rank"),
+    [
+        ([end(0, 0), end(1, 0)], ExitCode.DONE, 0),
+        # The chief has published: what its peers do afterwards changes nothing.
+        ([end(0, 0), end(1, 110)], ExitCode.DONE, 0),
+        ([end(0, 80), end(1, 101, at=5)], ExitCode.DATA_CORRUPT, 1),
+        ([end(0, 80), end(1, 83, at=5)], ExitCode.STORAGE_UNAVAILABLE, 1),
+        ([end(0, 80), end(1, -9)], ExitCode.PEER_LOST, 1),
+        ([end(0, 80), end(1, -11)], ExitCode.INTERNAL, 1),
+        ([end(0, 80, at=1), end(1, 80, at=0)], ExitCode.PEER_LOST, 1),
+        ([end(0, 81, at=2), end(1, 110, at=1)], ExitCode.INTERNAL, 1),
+        ([end(0, 82), end(1, 82)], ExitCode.PREEMPTED, 0),
+        ([end(0, 82), end(1, 83)], ExitCode.STORAGE_UNAVAILABLE, 1),
+        # A shell's "command not found" and Python's traceback are no codes of the table.
+        ([end(0, 1), end(1, 127, at=1)], ExitCode.INTERNAL, 0),
+        # What a worker does after this command ended it explains nothing.
+        ([end(0, 102, was_ended=True), end(1, 83)], ExitCode.STORAGE_UNAVAILABLE, 1),
+        # No rank failed, yet the chief did not get to publish.
+        ([end(0, 0, was_ended=True), end(1, 0)], ExitCode.PEER_LOST, 0),
+    ],
+)
+def test_the_most_telling_end_explains_the_group(ends, code, rank):
+    verdict = policy.judge(ends)
+    assert (verdict.exit_code, verdict.rank) == (code, rank)
+
+
+@pytest.mark.parametrize(
+    ("ended", "message"),
+    [
+        (end(1, 101, message="shard 3 is corrupt."), "shard 3 is corrupt."),
+        (end(1, -9), "The worker was ended by SIGKILL (by the kernel, if memory ran out)."),
+        (end(1, -11), "The worker was ended by SIGSEGV."),
+        (end(1, 2), "The worker failed unexpectedly. Its exit status was 2."),
+        (end(1, 81), "No step finished within the step timeout."),
+    ],
+)
+def test_a_verdict_says_what_happened(ended, message):
+    assert policy.judge([end(0, 80, at=9), ended]).message == message
+
+
+@pytest.mark.parametrize(
+    ("ends", "is_chief_publishing", "seconds"),
+    [
+        ([end(1, 110)], False, policy.PEER_EXIT_SECONDS),
+        ([end(1, 101)], False, policy.PEER_EXIT_AFTER_PERMANENT_SECONDS),
+        # The chief publishes alone.
+        ([end(1, 0)], False, math.inf),
+        ([end(1, 110)], True, math.inf),
+        # The chief uploads the checkpoint after its peers have left.
+        ([end(1, 82)], False, policy.SAVE_SECONDS),
+        ([end(0, 82)], False, policy.PEER_EXIT_SECONDS),
+        # The chief is done: its peers have nothing left to do.
+        ([end(0, 0)], True, policy.PEER_EXIT_SECONDS),
+    ],
+)
+def test_patience_with_the_remaining_workers(ends, is_chief_publishing, seconds):
+    assert policy.patience_seconds(ends, is_chief_publishing=is_chief_publishing) == seconds
+
+
+@pytest.mark.parametrize(
+    ("code", "is_stopping", "restarts", "conclusion"),
+    [
+        (ExitCode.DONE, False, 0, ExitCode.DONE),
+        (ExitCode.DONE, True, 0, ExitCode.DONE),
+        (ExitCode.BAD_CONFIG, False, 0, ExitCode.BAD_CONFIG),
+        (ExitCode.BAD_CONFIG, True, 0, ExitCode.BAD_CONFIG),
+        (ExitCode.PEER_LOST, False, 2, None),
+        (ExitCode.PEER_LOST, False, 3, ExitCode.PEER_LOST),
+        (ExitCode.PREEMPTED, False, 0, None),
+        (ExitCode.PREEMPTED, True, 0, ExitCode.PREEMPTED),
+        (ExitCode.PEER_LOST, True, 0, ExitCode.PREEMPTED),
+        # The state could not be saved: that is worth more than "stopped".
+        (ExitCode.DISK_FULL, True, 0, ExitCode.DISK_FULL),
+    ],
+)
+def test_when_a_run_is_over(code, is_stopping, restarts, conclusion):
+    verdict = policy.Verdict(exit_code=code, rank=0, message="")
+    assert policy.conclude(verdict, is_stopping=is_stopping, restarts=restarts, max_restarts=3) == conclusion
+
+
+def test_backoff_doubles_up_to_its_limit():
+    assert [policy.backoff_seconds(failures) for failures in (1, 2, 3, 6, 500)] == [1, 2, 4, 30, 30]
+
+
+def test_every_signal_has_an_exit_code():
+    assert {policy.exit_code_of(-number) for number in signal.Signals} == {ExitCode.PEER_LOST, ExitCode.INTERNAL}

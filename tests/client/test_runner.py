@@ -1,0 +1,119 @@
+"""Whole runs with stand-in workers: restarts, patience and classification; signals are in test_run_signals.py."""
+
+import json
+import pathlib
+import signal
+import time
+
+import jobs
+import pytest
+import stand_in_command
+
+from imagetrain_api.exit_codes import ExitCode
+from imagetrain_client.executor import events, folders, policy, processes, runner
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "resolve_command", lambda _: stand_in_command.COMMAND)
+    monkeypatch.setattr(policy, "FIRST_BACKOFF_SECONDS", 0.05)
+
+    def start(script, *, deadline=None, **spec):
+        told = []
+        request = runner.RunRequest(
+            job=jobs.build_job(tmp_path, **spec),
+            run_id="20261124-101500-x7k2",
+            folder=folders.RunFolder(tmp_path / "runs" / "20261124-101500-x7k2"),
+            is_resumed=False,
+            deadline_seconds=deadline,
+            environment={"STAND_IN_SCRIPT": json.dumps(script), "PATH": "/usr/bin:/bin"},
+        )
+        ended = runner.run(request, told.append)
+        assert told[0].run_id == ended.run_id
+        assert told[-1] is ended
+        return ended, told
+
+    return start
+
+
+def of_type(told, kind):
+    return [event for event in told if isinstance(event, kind)]
+
+
+def test_a_group_that_is_done_ends_the_run(run):
+    ended, told = run({})
+    assert ended.exit_code is ExitCode.DONE
+    assert ended.restarts == 0
+    assert not of_type(told, events.Restarted)
+
+
+def test_a_lost_worker_restarts_the_whole_group_from_its_checkpoint(run):
+    lost = {"kill": signal.SIGKILL, "after": 1.2, "progress": {"phase": "training", "step": 7, "checkpointStep": 5}}
+    chief = {"exit": 80, "after": 1.2, "progress": lost["progress"]}
+    ended, told = run({"0.1": chief, "1.1": lost})
+    assert ended.exit_code is ExitCode.DONE
+    (restarted,) = of_type(told, events.Restarted)
+    assert (restarted.rank, restarted.reason, restarted.resume_step) == (1, "PeerLost", 5)
+    assert "SIGKILL" in restarted.message
+
+
+def test_a_permanent_error_of_one_rank_beats_the_lost_peer_of_the_other(run):
+    ended, told = run({"0.1": {"exit": 80}, "1.1": {"exit": 101, "after": 0.5, "message": "shard 3 is corrupt."}})
+    assert (ended.exit_code, ended.rank, ended.message) == (ExitCode.DATA_CORRUPT, 1, "shard 3 is corrupt.")
+    assert ended.log.endswith("rank-1.log")
+    assert not of_type(told, events.Restarted)
+
+
+def test_restarts_end_at_the_limit(run):
+    ended, told = run({"*.*": {"exit": 83, "message": "no answer."}}, recovery={"maxRestarts": 2})
+    assert ended.exit_code is ExitCode.STORAGE_UNAVAILABLE
+    assert ended.restarts == 2
+    delays = [event.delay_seconds for event in of_type(told, events.Restarted)]
+    assert delays == [0.05, 0.1]
+
+
+def test_workers_that_do_not_end_by_themselves_are_ended(run, monkeypatch):
+    monkeypatch.setattr(policy, "PEER_EXIT_AFTER_PERMANENT_SECONDS", 0.2)
+    monkeypatch.setattr(policy, "TERMINATE_SECONDS", 0.2)
+    began = time.monotonic()
+    ended, _ = run({"0.1": {"after": None, "on_terminate": None}, "1.1": {"exit": 100, "message": "no."}})
+    assert (ended.exit_code, ended.rank) == (ExitCode.BAD_CONFIG, 1)
+    assert time.monotonic() - began < 10
+
+
+def test_a_publishing_chief_outlives_its_peers(run, monkeypatch):
+    monkeypatch.setattr(policy, "PEER_EXIT_SECONDS", 0.3)
+    publishing = {"after": 3, "progress": {"phase": "publishing"}}
+    ended, _ = run({"0.1": publishing, "1.1": {"exit": 110, "after": 1.5}})
+    assert ended.exit_code is ExitCode.DONE
+
+
+def test_the_deadline_saves_and_stops(run):
+    ended, told = run({"*.*": {"after": None}}, deadline=1.0)
+    assert ended.exit_code is ExitCode.PREEMPTED
+    assert [event.cause for event in of_type(told, events.Stopping)] == ["deadline reached"]
+
+
+def test_the_deadline_ends_a_wait_before_a_restart(run, monkeypatch):
+    monkeypatch.setattr(policy, "FIRST_BACKOFF_SECONDS", 30.0)
+    ended, _ = run({"*.*": {"exit": 83}}, deadline=2.0)
+    assert ended.exit_code is ExitCode.PREEMPTED
+    assert ended.seconds < 10
+
+
+def test_workers_get_their_share_of_the_machine_and_their_logs(run, tmp_path):
+    ended, _ = run({})
+    folder = pathlib.Path(ended.log).parent.parent
+    assert sorted(path.name for path in (folder / "logs").iterdir()) == ["rank-0.log", "rank-1.log"]
+    config = json.loads((folder / "worker.json").read_text())
+    ports = [port for each in config["endpoints"] for port in (each["collectivePort"], each["statusPort"])]
+    assert len(set(ports)) == 4
+    assert config["runId"] == ended.run_id
+
+
+def test_progress_and_epochs_are_told(run):
+    progress = {"phase": "training", "epoch": 1, "totalEpochs": 2, "step": 9, "loss": 0.5, "validationAccuracy": 0.75}
+    _, told = run({"*.*": {"after": 1.5, "progress": progress}})
+    assert of_type(told, events.Progressed)[-1].workers_ready == 2
+    (epoch,) = of_type(told, events.EpochEnded)
+    assert (epoch.epoch, epoch.total_epochs, epoch.validation_accuracy) == (1, 2, 0.75)
