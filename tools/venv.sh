@@ -41,9 +41,15 @@ require_ensurepip() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null
 }
 
+# Two terminals may both run make; the second waits here and then finds everything done.
+exec 9<"$lock"
+flock 9
+
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$key" ] && is_supported_python .venv/bin/python; then
     exit 0
 fi
+
+[ "$(uname -sm)" = "Linux x86_64" ] || fail "this is $(uname -sm); tensorflow-cpu has wheels for Linux on x86_64 alone."
 
 # pip fails where its interpreter is gone or the folder was moved.
 if ! { is_supported_python .venv/bin/python && .venv/bin/pip --version; } >/dev/null 2>&1; then
