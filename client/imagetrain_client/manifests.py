@@ -12,6 +12,7 @@ import yaml
 
 from imagetrain_api import job as job_module
 from imagetrain_api import names, schema
+from imagetrain_client import errors as client_errors
 from imagetrain_client import yaml_loader
 from imagetrain_trainer import errors
 
@@ -33,14 +34,6 @@ class Manifest:
     source: str
     document: object
     lines: Mapping[str, int]
-
-
-class InvalidManifestError(errors.ConfigError):
-    """A manifest breaks one or more rules; `lines` has a line of text for each."""
-
-    def __init__(self, source: str, lines: Sequence[str]) -> None:
-        super().__init__(f"{source} has {len(lines)} error{'s' if len(lines) > 1 else ''}:")
-        self.lines = tuple(lines)
 
 
 def read_manifest(path: str) -> Manifest:
@@ -78,7 +71,7 @@ def decode_manifest(manifest: Manifest, overrides: Sequence[str] = ()) -> job_mo
         return job_module.decode_job(document)
     except schema.ValidationError as error:
         lines = [f"{_place(manifest, each.path, changed)}: {each}" for each in error.errors]
-        raise InvalidManifestError(manifest.source, lines) from error
+        raise client_errors.InvalidManifestError(manifest.source, lines) from error
 
 
 def apply_override(document: object, override: str) -> tuple[object, str]:

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 
-import jobs
 import pytest
+
+import jobs
 import stand_in_command
 
 FOREVER = {"*.*": {"after": None}}

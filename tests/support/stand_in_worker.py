@@ -1,4 +1,4 @@
-"""A worker that trains nothing: it keeps the worker protocol and ends as a script says. For tests of process control only.
+"""A worker that trains nothing: it keeps the worker protocol and ends as a script says. For process control only.
 
 $STAND_IN_SCRIPT is JSON: {"RANK.ATTEMPT": {...}}, where `RANK.*` and `*.*` stand for all. Keys of an entry:
     exit          exit status (default 0)
@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+from typing import Any
 
 
 def main() -> None:
@@ -36,8 +37,8 @@ def main() -> None:
     _end(script.get("exit", 0), script.get("message", ""))
 
 
-def _entry(rank: str, attempt: int) -> dict:
-    script = json.loads(os.environ.get("STAND_IN_SCRIPT", "{}"))
+def _entry(rank: str, attempt: int) -> dict[str, Any]:
+    script: dict[str, dict[str, Any]] = json.loads(os.environ.get("STAND_IN_SCRIPT", "{}"))
     for key in (f"{rank}.{attempt}", f"{rank}.*", "*.*"):
         if key in script:
             return script[key]
@@ -57,7 +58,7 @@ def _end(status: int, message: str) -> None:
     os._exit(status)
 
 
-def _serve(endpoint: dict, progress: dict) -> None:
+def _serve(endpoint: dict[str, Any], progress: dict[str, Any]) -> None:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = json.dumps(progress).encode()

@@ -4,7 +4,7 @@ import errno
 
 from imagetrain_api import exit_codes, schema
 from imagetrain_api.exit_codes import ExitCode
-from imagetrain_client import manifests
+from imagetrain_client import errors as client_errors
 from imagetrain_trainer import errors
 
 PROGRAM = "imagetrain"
@@ -22,7 +22,7 @@ class CommandEnd(Exception):  # noqa: N818 - an end is not always an error
 
 def describe(error: Exception) -> tuple[int, list[str]]:
     """Return the exit status and the lines of text that an error deserves."""
-    if isinstance(error, manifests.InvalidManifestError):
+    if isinstance(error, client_errors.InvalidManifestError):
         return error.exit_code, [str(error), *(f"  {line}" for line in error.lines)]
     if isinstance(error, errors.TrainerError):
         return error.exit_code, [" ".join(str(error).split())]

@@ -75,6 +75,20 @@ class Command(click.Command):
         write_examples(self._examples, formatter)
 
 
+class Group(click.Group):
+    """A group of commands with `--debug` and examples."""
+
+    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:  # noqa: ANN401 - click's signature
+        super().__init__(*args, **kwargs)
+        self._examples = examples
+        self.params.append(debug_option())
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        del ctx
+        write_examples(self._examples, formatter)
+
+
 def write_examples(examples: str, formatter: click.HelpFormatter) -> None:
     """Write the examples of a help text, line by line."""
     if examples:

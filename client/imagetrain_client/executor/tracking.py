@@ -12,7 +12,8 @@ class ProgressTracker:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._last: progress_module.Progress | None = None
-        self._epochs_told: int | None = None
+        self._epochs_told = 0
+        self._epoch_figures: tuple[float | None, float | None] | None = None
         self.checkpoint_step: int | None = None
         self.highest_step = 0
 
@@ -24,6 +25,7 @@ class ProgressTracker:
     def forget_attempt(self) -> None:
         """Start afresh with the processes of the next attempt."""
         self._last = None
+        self._epoch_figures = None
 
     def observe(
         self, newest: Mapping[int, progress_module.Progress], restarts: int
@@ -33,8 +35,8 @@ class ProgressTracker:
         if chief is None or chief == self._last:
             return []
         told: list[events.Progressed | events.EpochEnded] = []
-        if self._has_new_epoch(chief):
-            told.append(self._epoch_ended(chief))
+        if (epoch := self._find_ended_epoch(chief)) is not None:
+            told.append(epoch)
         ready = sum(progress.phase != "starting" for progress in newest.values())
         told.append(events.Progressed(progress=chief, workers_ready=ready, workers=self._workers, restarts=restarts))
         if chief.checkpoint_step is not None:
@@ -43,22 +45,30 @@ class ProgressTracker:
         self._last = chief
         return told
 
-    def _has_new_epoch(self, chief: progress_module.Progress) -> bool:
-        if self._epochs_told is None:  # a resumed run begins where it begins
-            self._epochs_told = 0 if chief.phase == "starting" or chief.epoch <= 1 else chief.epoch
-        has_new = chief.epoch > self._epochs_told
-        self._epochs_told = max(self._epochs_told, chief.epoch)
-        return has_new
-
-    def _epoch_ended(self, chief: progress_module.Progress) -> events.EpochEnded:
-        before = self._last if self._last and self._last.loss is not None and self._last.epoch < chief.epoch else chief
+    def _find_ended_epoch(self, chief: progress_module.Progress) -> events.EpochEnded | None:
+        if chief.images == 0:  # nothing is trained yet: here the process begins, perhaps in the middle of a run
+            self._epochs_told = chief.epoch
+        if chief.epoch <= self._epochs_told:
+            return None
+        if self._epoch_figures is None:
+            self._epoch_figures = self._closing_figures(chief)
+        if chief.phase == "evaluating":  # the validation figures are still those of the epoch before
+            return None
+        loss, accuracy = self._epoch_figures
+        self._epochs_told, self._epoch_figures = chief.epoch, None
         return events.EpochEnded(
             epoch=chief.epoch,
             total_epochs=chief.total_epochs,
             step=chief.step,
-            loss=before.loss,
-            accuracy=before.accuracy,
+            loss=loss,
+            accuracy=accuracy,
             validation_loss=chief.validation_loss,
             validation_accuracy=chief.validation_accuracy,
-            images_per_second=chief.images_per_second or before.images_per_second,
+            images_per_second=chief.images_per_second,
         )
+
+    def _closing_figures(self, chief: progress_module.Progress) -> tuple[float | None, float | None]:
+        """Return loss and accuracy of the epoch that ended, as of its last step or of the last poll in it."""
+        is_at_boundary = chief.step * chief.total_epochs == chief.epoch * chief.total_steps
+        source = chief if is_at_boundary or self._last is None or self._last.loss is None else self._last
+        return source.loss, source.accuracy

@@ -1,0 +1,75 @@
+import pytest
+
+import jobs
+from imagetrain_client.executor import folders, preflight
+from imagetrain_trainer import errors
+
+
+@pytest.fixture
+def job(tmp_path):
+    return jobs.build_job(tmp_path)
+
+
+@pytest.fixture
+def output(job, tmp_path):
+    def open_with(*keys):
+        for key in keys:
+            path = tmp_path / "out" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{}")
+        return preflight.open_store(job.spec.output.uri, job.spec.s3)
+
+    return open_with
+
+
+def checkpoint(run):
+    return f"runs/{run}/checkpoints/step-000000000005/manifest.json"
+
+
+def test_a_job_without_its_data_set_is_refused(job, tmp_path):
+    with pytest.raises(errors.ObjectNotFoundError, match="imagetrain data pack SOURCE file://"):
+        preflight.check_dataset(job)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset.json").write_text("{}")
+    preflight.check_dataset(job)
+
+
+def test_the_newest_unfinished_run_with_a_checkpoint_is_resumed(job, output, tmp_path):
+    store = output(
+        checkpoint("20261101-000000-aaaa"),
+        checkpoint("20261102-000000-bbbb"),
+        checkpoint("20261103-000000-cccc"),
+        "runs/20261103-000000-cccc/manifest.json",  # finished
+        "runs/20261104-000000-dddd/checkpoints/step-000000000005/state.safetensors",  # not complete
+    )
+    assert preflight.find_run_to_resume(job, store, tmp_path / "runs") == "20261102-000000-bbbb"
+
+
+def test_a_run_of_another_job_is_passed_over(job, output, tmp_path):
+    store = output(checkpoint("20261101-000000-aaaa"), checkpoint("20261102-000000-bbbb"))
+    other = jobs.build_job(tmp_path, workers=1)
+    folder = folders.RunFolder(tmp_path / "runs" / "20261102-000000-bbbb")
+    folder.make(1)
+    folder.write_config(_config(other, "20261102-000000-bbbb").replace('"tiny"', '"another"'))
+    assert preflight.find_run_to_resume(job, store, tmp_path / "runs") == "20261101-000000-aaaa"
+
+
+def test_nothing_to_resume_is_an_error(job, output, tmp_path):
+    with pytest.raises(errors.ConfigError, match="Run the job without --resume"):
+        preflight.find_run_to_resume(job, output(), tmp_path / "runs")
+
+
+def test_a_named_run_needs_a_checkpoint_or_an_end(output):
+    store = output(checkpoint("a"), "runs/b/manifest.json")
+    preflight.check_resumable(store, "a")
+    preflight.check_resumable(store, "b")
+    with pytest.raises(errors.ConfigError, match="runs/c has none"):
+        preflight.check_resumable(store, "c")
+
+
+def _config(job, run_id):
+    from imagetrain_api import worker_config  # noqa: PLC0415
+    from imagetrain_client.executor import placement  # noqa: PLC0415
+
+    endpoints = placement.loopback_endpoints(job.spec.workers)
+    return worker_config.dump_worker_config(worker_config.WorkerConfig(run_id=run_id, job=job, endpoints=endpoints))

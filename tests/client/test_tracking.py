@@ -1,0 +1,58 @@
+from imagetrain_api import progress
+from imagetrain_client.executor import events, tracking
+
+
+def chief(**fields):
+    return progress.Progress(total_epochs=4, total_steps=40, images=160, **{"phase": "training", **fields})
+
+
+def observe(tracker, *states):
+    return [event for state in states for event in tracker.observe({0: state, 1: state}, 0)]
+
+
+def epochs(told):
+    return [event for event in told if isinstance(event, events.EpochEnded)]
+
+
+def test_an_epoch_is_told_once_with_its_own_figures():
+    told = observe(
+        tracking.ProgressTracker(2),
+        chief(step=9, loss=0.6, accuracy=0.8),
+        chief(step=10, epoch=1, phase="evaluating", loss=0.5, accuracy=0.9),
+        chief(step=11, epoch=1, loss=0.1, accuracy=1.0, validation_loss=0.4, validation_accuracy=0.95),
+        chief(step=12, epoch=1, loss=0.1, accuracy=1.0, validation_loss=0.4, validation_accuracy=0.95),
+    )
+    (epoch,) = epochs(told)
+    assert (epoch.epoch, epoch.loss, epoch.accuracy, epoch.validation_loss) == (1, 0.5, 0.9, 0.4)
+
+
+def test_an_epoch_whose_end_was_missed_is_told_with_the_last_figures_seen_in_it():
+    told = observe(
+        tracking.ProgressTracker(2),
+        chief(step=9, loss=0.6, accuracy=0.8),
+        chief(step=12, epoch=1, loss=0.1, accuracy=1.0, validation_loss=0.4, validation_accuracy=0.95),
+    )
+    assert [epoch.loss for epoch in epochs(told)] == [0.6]
+
+
+def test_a_resumed_run_does_not_tell_old_epochs():
+    resumed = progress.Progress(phase="training", epoch=2, step=20, total_epochs=4, total_steps=40)
+    assert not epochs(observe(tracking.ProgressTracker(2), progress.Progress(), resumed))
+
+
+def test_unchanged_progress_tells_nothing():
+    assert len(observe(tracking.ProgressTracker(2), chief(step=1), chief(step=1))) == 1
+
+
+def test_workers_count_as_ready_after_their_start():
+    tracker = tracking.ProgressTracker(3)
+    (event,) = tracker.observe({0: chief(), 1: progress.Progress(rank=1)}, 0)
+    assert (event.workers_ready, event.workers) == (1, 3)
+
+
+def test_the_newest_checkpoint_and_step_outlive_an_attempt():
+    tracker = tracking.ProgressTracker(1)
+    observe(tracker, chief(step=9, checkpoint_step=7))
+    tracker.forget_attempt()
+    observe(tracker, progress.Progress())
+    assert (tracker.checkpoint_step, tracker.highest_step, tracker.phase) == (7, 9, "starting")
