@@ -17,6 +17,7 @@ import keras
 
 from imagetrain_api import schema
 from imagetrain_trainer import errors
+from imagetrain_trainer.models import normalization
 
 ARCHITECTURE_PATH = "spec.model.architecture"
 INPUT_SHAPE_PATH = "spec.model.inputShape"
@@ -45,9 +46,9 @@ class BuildContext:
 
     def batch_normalization(self, *, momentum: float = 0.99, epsilon: float = 1e-3) -> keras.layers.BatchNormalization:
         """Make a BatchNormalization layer whose statistics span what the job asks for."""
-        return keras.layers.BatchNormalization(
-            momentum=momentum, epsilon=epsilon, synchronized=self.synchronized_batch_norm
-        )
+        if self.synchronized_batch_norm:
+            return normalization.SynchronizedBatchNormalization(momentum=momentum, epsilon=epsilon)
+        return keras.layers.BatchNormalization(momentum=momentum, epsilon=epsilon)
 
     def classifier(self, features: keras.KerasTensor) -> keras.KerasTensor:
         """Map features (batch, n) to logits (batch, classes), in float32 under any precision."""

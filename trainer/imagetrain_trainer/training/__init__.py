@@ -1,0 +1,1 @@
+"""The training process: one of a group under MultiWorkerMirroredStrategy."""

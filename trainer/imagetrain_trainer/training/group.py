@@ -1,0 +1,53 @@
+"""The worker group as TensorFlow sees it: TF_CONFIG, devices, threads, and the distribution strategy."""
+
+import json
+import os
+
+import tensorflow as tf
+
+from imagetrain_api import job, worker_config
+from imagetrain_trainer import errors
+from imagetrain_trainer.worker import environment
+
+
+def configure_tensorflow(worker: environment.WorkerEnvironment) -> None:
+    """Set what TensorFlow reads once, before any device or group is made.
+
+    Raises:
+        ConfigError: fewer GPUs than the job requests, and `spec.worker.allowCpu` is false.
+    """
+    os.environ["TF_CONFIG"] = build_tf_config(worker.config.endpoints, worker.rank)
+    if worker.cpu_threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(worker.cpu_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(max(2, worker.cpu_threads))
+    spec = worker.config.job.spec
+    _check_gpus(spec.worker)
+    if spec.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def build_tf_config(endpoints: tuple[worker_config.WorkerEndpoint, ...], rank: int) -> str:
+    """Return the value of TF_CONFIG (TensorFlow guide, "Multi-worker training": cluster and task)."""
+    addresses = [f"{endpoint.host}:{endpoint.collective_port}" for endpoint in endpoints]
+    return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}})
+
+
+def _check_gpus(settings: job.WorkerSettings) -> None:
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if len(gpus) < settings.gpus and not settings.allow_cpu:
+        raise errors.ConfigError(
+            f"spec.worker.resources.limits.{job.GPU_RESOURCE} asks for {settings.gpus} GPU(s), but TensorFlow sees "
+            f"{len(gpus)}. Use an image with CUDA on a GPU node, or set spec.worker.allowCpu: true."
+        )
+
+
+def build_strategy(recovery: job.RecoverySettings) -> tf.distribute.MultiWorkerMirroredStrategy:
+    """Join the group: returns when every worker has come.
+
+    The collective timeout is a backstop behind the supervisor's watchdog, so it is the longest silence that any phase
+    may show: the chief's peers wait in a collective while it saves a checkpoint.
+    """
+    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=float(recovery.start_timeout_seconds))
+    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)

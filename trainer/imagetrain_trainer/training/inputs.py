@@ -1,0 +1,142 @@
+"""Batches of one worker: which records of which step, decoded, changed, and tied to the step's global size."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy import typing as npt
+
+from imagetrain_api import job
+from imagetrain_trainer.data import pipeline, prefetch, reader, sampler
+from imagetrain_trainer.training import augmentation
+
+
+class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
+    """Training batches from a given step to the run's end, for the replicas of one worker.
+
+    Attributes:
+        dataset: one element a step and local replica, in order: images (batch, h, w, c) uint8, labels (batch,) int32,
+            record_ids (batch,) int64, global_size () float32 (samples of the step over all replicas).
+    """
+
+    def __init__(
+        self,
+        records: reader.DatasetReader,
+        spec: job.JobSpec,
+        *,
+        first_step: int,
+        total_steps: int,
+        replicas: range,
+        world_size: int,
+    ) -> None:
+        """Start reading ahead.
+
+        Args:
+            records: the training split.
+            spec: the job.
+            first_step: global step of the first batch.
+            total_steps: global steps of the run.
+            replicas: ranks of this worker's replicas among all replicas.
+            world_size: number of all replicas.
+        """
+        self._spec = spec
+        self._sampler = build_sampler(records, spec)
+        self._steps = [(step, replica) for step in range(first_step, total_steps) for replica in replicas]
+        self._world_size = world_size
+        self._prefetcher = prefetch.Prefetcher(records, (self._record_ids(*pair) for pair in self._steps))
+        shape = spec.model.input_shape
+        self._pipeline = pipeline.DecodePipeline(self._prefetcher, records.dataset.image, shape)
+        self.dataset = self._build()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._prefetcher.close()
+
+    def explain(self, error: tf.errors.OpError) -> Exception:
+        """Return the trainer's own error behind one that TensorFlow raised for this input."""
+        return self._pipeline.explain(error)
+
+    def _record_ids(self, step: int, replica: int) -> npt.NDArray[np.int64]:
+        return self._sampler.worker_records(step, replica, self._world_size)
+
+    def _build(self) -> tf.data.Dataset:
+        signature = (
+            tf.TensorSpec((None, 8), tf.float32),
+            tf.TensorSpec((), tf.float32),
+        )
+        extras = tf.data.Dataset.from_generator(self._extras, output_signature=signature)
+        fill = self._spec.training.augmentation.fill
+        changes = not augmentation.is_identity(self._spec.training.augmentation)
+
+        def combine(batch: dict[str, tf.Tensor], extra: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+            transforms, global_size = extra
+            images = batch["images"]
+            if changes:
+                images = augmentation.apply_transforms(images, transforms, fill)
+            return {**batch, "images": images, "global_size": global_size}
+
+        dataset = tf.data.Dataset.zip((self._pipeline.dataset, extras))
+        dataset = dataset.map(combine, num_parallel_calls=2, deterministic=True).prefetch(2)
+        # Said to be endless, the iterator of a worker group does not ask all workers at each step whether one has
+        # ended: every worker knows the number of steps.
+        return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+    def _extras(self) -> Iterator[tuple[npt.NDArray[np.float32], np.float32]]:
+        settings, seed = self._spec.training.augmentation, self._spec.training.seed
+        height, width, _ = self._spec.model.input_shape
+        for step, replica in self._steps:
+            epoch, _ = self._sampler.position(step)
+            transforms = augmentation.draw_transforms(
+                settings, seed=seed, epoch=epoch, record_ids=self._record_ids(step, replica), height=height, width=width
+            )
+            yield transforms, np.float32(len(self._sampler.batch_records(step)))
+
+
+def build_sampler(records: reader.DatasetReader, spec: job.JobSpec) -> sampler.Sampler:
+    """Return the order of the training split."""
+    return sampler.Sampler(records.records, spec.training.global_batch_size, seed=spec.training.seed)
+
+
+def plan_evaluation(
+    records: int, *, replicas: range, world_size: int, batch_size: int
+) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    """Cut a split among all replicas so that each sample is counted exactly once.
+
+    Every local replica gets the same number of batches, for they run in lockstep. One that has no samples left gets the
+    first sample of the split with weight 0.
+
+    Args:
+        records: samples of the split.
+        replicas: ranks of this worker's replicas among all replicas.
+        world_size: number of all replicas.
+        batch_size: most samples of one batch of one replica.
+
+    Returns:
+        record ids (batch,) int64 and weights (batch,) float32 of 0 or 1, one pair a batch and local replica, in order.
+    """
+    parts = [np.arange(records)[sampler.slice_for(records, replica, world_size)] for replica in replicas]
+    batches = max(1, *(-(-len(part) // batch_size) for part in parts))
+    plan = []
+    for index in range(batches):
+        for part in parts:
+            ids = part[index * batch_size : (index + 1) * batch_size]
+            weights = np.ones(len(ids), np.float32)
+            if not len(ids):
+                ids, weights = np.zeros(1, np.int64), np.zeros(1, np.float32)
+            plan.append((ids.astype(np.int64), weights))
+    return plan
+
+
+@contextlib.contextmanager
+def evaluation_batches(
+    records: reader.DatasetReader, input_shape: tuple[int, ...], plan: list[Any]
+) -> Iterator[tuple[tf.data.Dataset, pipeline.DecodePipeline]]:
+    """Yield the dataset of an evaluation plan: images, labels, record_ids, and weights (batch,) float32."""
+    with prefetch.Prefetcher(records, (ids for ids, _ in plan)) as prefetcher:
+        decoded = pipeline.DecodePipeline(prefetcher, records.dataset.image, input_shape)
+        weights = tf.data.Dataset.from_generator(
+            lambda: (weight for _, weight in plan), output_signature=tf.TensorSpec((None,), tf.float32)
+        )
+        dataset = tf.data.Dataset.zip((decoded.dataset, weights)).map(lambda batch, w: {**batch, "weights": w})
+        yield dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)), decoded

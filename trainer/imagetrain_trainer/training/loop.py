@@ -1,0 +1,366 @@
+"""The training loop of one worker: steps, validation, checkpoints, and the group's joint decisions."""
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from imagetrain_api import job
+from imagetrain_trainer import errors
+from imagetrain_trainer.data import reader
+from imagetrain_trainer.training import (
+    checkpoints,
+    evaluation,
+    events,
+    execution,
+    inputs,
+    policies,
+    reporter,
+    run_state,
+    schedule,
+    state,
+)
+
+logger = logging.getLogger(__name__)
+
+EXECUTION_SECONDS = 1.0  # an execution is cut to about this, so that signals and the clock are seen in time
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """This worker among its peers.
+
+    Attributes:
+        strategy: the joined group.
+        rank: 0 is the chief.
+        workers: size of the group.
+    """
+
+    strategy: tf.distribute.Strategy
+    rank: int
+    workers: int
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this worker saves and publishes."""
+        return self.rank == 0
+
+    @property
+    def replicas(self) -> range:
+        """Ranks of this worker's replicas among all replicas."""
+        local = self.strategy.num_replicas_in_sync // self.workers
+        return range(self.rank * local, (self.rank + 1) * local)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the loop talks to.
+
+    Attributes:
+        train, validation: the splits.
+        saved: the run's checkpoints.
+        report: shares the progress.
+        event_log: TensorBoard events; the chief's alone.
+        is_stopping: tells whether this worker was asked to stop.
+    """
+
+    train: reader.DatasetReader
+    validation: reader.DatasetReader
+    saved: checkpoints.CheckpointStore
+    report: reporter.Reporter
+    event_log: events.EventLog | None
+    is_stopping: Callable[[], bool]
+
+
+class TrainingLoop:
+    """Trains one model from the newest checkpoint to the end."""
+
+    def __init__(
+        self,
+        group: Group,
+        spec: job.JobSpec,
+        build_model: Callable[[], keras.Model],
+        around: Surroundings,
+    ) -> None:
+        self._group = group
+        self._spec = spec
+        self._around = around
+        self._steps_per_epoch = inputs.build_sampler(around.train, spec).steps_per_epoch
+        self._total_steps = self._steps_per_epoch * spec.training.epochs
+        classes = len(around.train.dataset.class_names)
+        with group.strategy.scope():
+            self.model = build_model()
+            self._rate = schedule.LearningRate(
+                spec.training.optimizer,
+                spec.training.schedule,
+                steps_per_epoch=self._steps_per_epoch,
+                total_steps=self._total_steps,
+            )
+            optimizer = schedule.build_optimizer(spec.training.optimizer, self._rate)
+        self._execution = execution.TrainingExecution(group.strategy, self.model, optimizer, spec.training, classes)
+        self._evaluation = evaluation.Evaluation(group.strategy, self.model, spec, classes)
+        self._variables = state.named_variables(self.model, optimizer)
+        self._saved_step: int | None = None
+        self._saved_at = time.monotonic()
+        self._next_steps = 1  # the first execution compiles the graph
+        self.state = run_state.RunState()
+        self.timed_images = 0
+        self.timed_seconds = 0.0
+
+    def run(self) -> None:
+        """Train to the last epoch or to an early stop, and save.
+
+        Raises:
+            PreemptedError: a worker was asked to stop; the state is saved.
+            NonFiniteLossError: names the first bad step.
+            PeerLostError: another worker went away.
+            DataCorruptError, StorageError: the data or the storage failed.
+        """
+        self._restore()
+        with self._training_input() as (batches, iterator):
+            try:
+                self._run_steps(iterator)
+            except tf.errors.OpError as error:
+                raise explain(batches.explain(error)) from error
+        if self._around.event_log is not None:
+            self._around.event_log.close()
+
+    def _run_steps(self, iterator: tf.data.Iterator) -> None:
+        if self._is_validation_due():
+            self._finish_epoch()
+        while self.state.step < self._total_steps and not self.state.policies.should_stop:
+            decided = self._run_execution(iterator)
+            if decided.stop:
+                self._save()
+                raise errors.PreemptedError(f"Stopped at step {self.state.step}; the checkpoint is saved.")
+            is_best = self._finish_epoch() if self._is_validation_due() else False
+            if decided.save or is_best:
+                self._save()
+        self._save()
+
+    @contextlib.contextmanager
+    def _training_input(self) -> Iterator[tuple[inputs.TrainingInput, tf.data.Iterator]]:
+        strategy = self._group.strategy
+        with inputs.TrainingInput(
+            self._around.train,
+            self._spec,
+            first_step=self.state.step,
+            total_steps=self._total_steps,
+            replicas=self._group.replicas,
+            world_size=strategy.num_replicas_in_sync,
+        ) as batches:
+            yield batches, iter(strategy.distribute_datasets_from_function(lambda _context: batches.dataset))
+
+    def _run_execution(self, iterator: tf.data.Iterator) -> execution.Signals:
+        """Run some steps and return what the group decided."""
+        to_epoch_end = self._steps_per_epoch - self.state.step % self._steps_per_epoch
+        steps = min(self._next_steps, to_epoch_end)
+        is_first = self._execution_count == 0
+        self._execution_count += 1
+        started_at = time.monotonic()
+        result = self._execution.run(iterator, steps, self._signals())
+        seconds = time.monotonic() - started_at
+        self._check_finite(result)
+        self._advance(result, steps, seconds)
+        self._next_steps = max(1, result.signals.next_steps)
+        self._report_steps(result, steps, seconds, is_first=is_first)
+        return result.signals
+
+    _execution_count = 0
+    _step_seconds = EXECUTION_SECONDS
+
+    def _signals(self) -> execution.Signals:
+        is_chief = self._group.is_chief
+        is_save_due = time.monotonic() - self._saved_at >= self._spec.checkpoint.every_seconds
+        fitting = max(1, int(EXECUTION_SECONDS / self._step_seconds))
+        return execution.Signals(
+            stop=int(self._around.is_stopping()),
+            save=int(is_chief and is_save_due),
+            next_steps=min(fitting, self._execution.most_steps) if is_chief else 0,
+        )
+
+    def _check_finite(self, result: execution.ExecutionResult) -> None:
+        bad = np.flatnonzero(~np.isfinite(result.losses))
+        if len(bad):
+            first = self.state.step + int(bad[0])
+            raise errors.NonFiniteLossError(
+                f"The training loss became {result.losses[bad[0]]} at step {first} (epoch "
+                f"{first // self._steps_per_epoch + 1}, steps {self.state.step} to "
+                f"{self.state.step + len(result.losses) - 1} ran together). Lower training.optimizer.learningRate, add "
+                "training.schedule.warmupEpochs, or check the images of that step."
+            )
+
+    def _advance(self, result: execution.ExecutionResult, steps: int, seconds: float) -> None:
+        epoch = self.state.epoch
+        self.state = dataclasses.replace(
+            self.state,
+            step=self.state.step + steps,
+            epoch=dataclasses.replace(
+                epoch,
+                loss_sum=epoch.loss_sum + result.loss_sum,
+                correct=epoch.correct + result.correct,
+                images=epoch.images + result.images,
+                seconds=epoch.seconds + seconds,
+                stall_seconds=epoch.stall_seconds + result.stall_seconds,
+            ),
+        )
+
+    def _report_steps(self, result: execution.ExecutionResult, steps: int, seconds: float, *, is_first: bool) -> None:
+        fields = {
+            "step": self.state.step,
+            "epoch": self.state.step // self._steps_per_epoch,
+            "loss": self.state.epoch.loss,
+            "accuracy": self.state.epoch.accuracy,
+            "learning_rate": float(self._rate(tf.constant(self.state.step - 1))),
+        }
+        if is_first:  # its time is the compiler's
+            self._around.report.publish(images=result.images, **fields)
+            return
+        self._step_seconds = seconds / steps
+        self.timed_images += result.images
+        self.timed_seconds += seconds
+        self._around.report.record_steps(steps, result.images, seconds, result.stall_seconds, **fields)
+
+    def _is_validation_due(self) -> bool:
+        return len(self.state.history) < self.state.step // self._steps_per_epoch
+
+    def _finish_epoch(self) -> bool:
+        """Validate, record the epoch, let the policies decide; return whether it is the best so far."""
+        report, spec = self._around.report, self._spec
+        report.enter("evaluating", "validation split")
+        self._settle_statistics()
+        result = self._evaluation.run(self._around.validation, self._group.replicas, report.publish)
+        epoch = self.state.epoch
+        record = {
+            "epoch": len(self.state.history) + 1,
+            "step": self.state.step,
+            "loss": epoch.loss,
+            "accuracy": epoch.accuracy,
+            "validation_loss": result.loss,
+            "validation_accuracy": result.accuracy,
+            "learning_rate": float(self._rate(tf.constant(self.state.step - 1))),
+            "seconds": round(epoch.seconds, 3),
+            "images_per_second": round(epoch.images / epoch.seconds, 1) if epoch.seconds else 0.0,
+            "input_stall_seconds": round(epoch.stall_seconds, 3),
+        }
+        decided = policies.advance(
+            self.state.policies,
+            spec.training,
+            step=self.state.step,
+            validation_loss=result.loss,
+            validation_accuracy=result.accuracy,
+        )
+        is_best = decided.best_step == self.state.step
+        self.state = dataclasses.replace(
+            self.state,
+            policies=decided,
+            epoch=run_state.EpochFigures(),
+            history=(*self.state.history, record),
+            confusion=tuple(tuple(int(count) for count in row) for row in result.confusion),
+        )
+        self._rate.factor.assign(decided.factor)
+        self._tell_epoch(record)
+        report.enter("training")
+        return is_best
+
+    def _tell_epoch(self, record: dict[str, Any]) -> None:
+        self._around.report.publish(
+            epoch=record["epoch"],
+            validation_loss=record["validation_loss"],
+            validation_accuracy=record["validation_accuracy"],
+        )
+        logger.info(
+            "epoch %d/%d step %d: loss %.4f accuracy %.4f, validation loss %.4f accuracy %.4f, %.0f images/s",
+            record["epoch"],
+            self._spec.training.epochs,
+            record["step"],
+            record["loss"],
+            record["accuracy"],
+            record["validation_loss"],
+            record["validation_accuracy"],
+            record["images_per_second"],
+        )
+        if self._around.event_log is not None:
+            figures = {key: value for key, value in record.items() if key not in ("epoch", "step")}
+            self._around.event_log.write(self.state.step, figures)
+
+    def _settle_statistics(self) -> None:
+        if self._spec.training.batch_normalization == "local":
+            state.average_statistics(self._group.strategy, self.model)
+
+    def _save(self) -> None:
+        """Save a checkpoint; every worker calls it at the same step, the chief writes."""
+        if self._saved_step == self.state.step:
+            return
+        report = self._around.report
+        report.enter("checkpointing")
+        self._settle_statistics()
+        started_at = time.monotonic()
+        if self._group.is_chief:
+            arrays = state.read_variables(self._variables)
+            checkpoint = checkpoints.Checkpoint(step=self.state.step, arrays=arrays, host=self.state.as_json())
+            self._around.saved.save(checkpoint, best_step=self.state.policies.best_step)
+            if self._around.event_log is not None:
+                self._around.event_log.upload()
+        self._saved_step, self._saved_at = self.state.step, time.monotonic()
+        before = report.progress()
+        report.publish(
+            checkpoint_step=self.state.step,
+            checkpoint_count=before.checkpoint_count + 1,
+            checkpoint_seconds=before.checkpoint_seconds + self._saved_at - started_at,
+        )
+        report.enter("training")
+
+    def _restore(self) -> None:
+        report = self._around.report
+        report.publish(total_epochs=self._spec.training.epochs, total_steps=self._total_steps)
+        checkpoint = self._around.saved.load_newest()
+        if checkpoint is not None:
+            state.write_variables(self._variables, dict(checkpoint.arrays))
+            restored = run_state.from_json(checkpoint.host)
+            self.state = dataclasses.replace(restored, generation=restored.generation + 1)
+            self._rate.factor.assign(self.state.policies.factor)
+            self._saved_step = self.state.step
+            logger.info("resuming from the checkpoint of step %d", self.state.step)
+        report.publish(
+            step=self.state.step,
+            epoch=self.state.step // self._steps_per_epoch,
+            generation=self.state.generation,
+            checkpoint_step=self._saved_step,
+        )
+        report.enter("training", "compiling the first step")
+
+    def load_best(self) -> int:
+        """Give the model the best epoch's weights where the job asks for them; return the step they are from."""
+        best, stopping = self.state.policies.best_step, self._spec.training.early_stopping
+        if stopping is None or not stopping.restore_best_weights or best is None or best == self.state.step:
+            return self.state.step
+        checkpoint = self._around.saved.load(best)
+        variables = {name: variable for name, variable in self._variables.items() if name.startswith("model/")}
+        arrays = {name: array for name, array in checkpoint.arrays.items() if name.startswith("model/")}
+        state.write_variables(variables, arrays)
+        return best
+
+
+def explain(error: Exception) -> Exception:
+    """Return the trainer's own error behind a failed collective; any other error as it is."""
+    peer_errors = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    )
+    is_peer = isinstance(error, peer_errors) or (
+        isinstance(error, tf.errors.OpError)
+        and any(word in error.message for word in ("Collective", "RecvBuf", "peer"))
+    )
+    if not is_peer:
+        return error
+    detail = getattr(error, "message", str(error)).splitlines()[0][:300]
+    return errors.PeerLostError(f"Another worker of the group was lost: {detail}")

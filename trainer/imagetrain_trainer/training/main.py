@@ -1,0 +1,170 @@
+"""Entry point of the training process; the supervisor starts it and reads its progress, exit status and outcome."""
+
+import errno
+import functools
+import logging
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow reads it when it is imported
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import keras
+import tensorflow as tf
+
+from imagetrain_api import exit_codes, names, progress
+from imagetrain_trainer import errors
+from imagetrain_trainer.data import reader
+from imagetrain_trainer.models import registry
+from imagetrain_trainer.publish import publish
+from imagetrain_trainer.storage import store as storage
+from imagetrain_trainer.training import checkpoints, events, group, handover, loop, reporter
+from imagetrain_trainer.worker import environment, logs, outcomes
+
+logger = logging.getLogger(__name__)
+
+
+class StopRequest:
+    """Remembers that a signal asked this worker to stop."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor passes a terminal's Ctrl-C on as SIGTERM
+
+    def _note(self, _number: int, _frame: object) -> None:
+        self.is_set = True
+
+    def __call__(self) -> bool:
+        """Tell whether to stop."""
+        return self.is_set
+
+
+def main() -> None:
+    """Train, publish on the chief, write the outcome, and exit with its code."""
+    stop = StopRequest()
+    worker = environment.read_environment(os.environ)
+    logs.configure(worker.log_format, worker.rank)
+    report = reporter.Reporter(pathlib.Path(os.environ[environment.ENV_PROGRESS_BLOCK]), worker.rank)
+    try:
+        outcome = run(worker, report, stop)
+        report.enter("done")
+    except Exception as error:  # noqa: BLE001 - any failure has an outcome
+        outcome = explain(error)
+        report.enter("failed", outcome.message[:500])
+    outcomes.write_outcome(pathlib.Path(os.environ[environment.ENV_OUTCOME]), outcome)
+    logging.shutdown()
+    sys.stdout.flush()
+    # TensorFlow's own shutdown waits for peers that may be gone.
+    os._exit(outcome.exit_code)
+
+
+def run(
+    worker: environment.WorkerEnvironment, report: reporter.Reporter, is_stopping: Callable[[], bool]
+) -> progress.WorkerOutcome:
+    """Run one worker to its end.
+
+    Raises:
+        TrainerError: an expected failure.
+    """
+    config = worker.config
+    spec = config.job.spec
+    s3 = storage.S3Settings(endpoint_url=spec.s3.endpoint_url, region=spec.s3.region)
+    output = storage.open_store(spec.output.uri, s3)
+    if (published := publish.find_published(output, config.run_id)) is not None:
+        return _build_outcome(published)
+    if worker.rank == 0:
+        output.child(names.run_prefix(config.run_id)).probe_writable()
+    group.configure_tensorflow(worker)
+    data = storage.open_store(spec.data.uri, s3)
+    with reader.DatasetReader(data, "train") as train, reader.DatasetReader(data, "validation") as validation:
+        around = _build_surroundings(worker, train, validation, output, report, is_stopping)
+        trained = _build_loop(worker, around)
+        trained.run()
+        if worker.rank != 0:
+            return outcomes.build_outcome(exit_codes.ExitCode.DONE, "Training is done; the chief publishes.")
+        report.enter("publishing")
+        return _build_outcome(handover.publish_run(worker, trained, around, output, data))
+
+
+def _build_surroundings(
+    worker: environment.WorkerEnvironment,
+    train: reader.DatasetReader,
+    validation: reader.DatasetReader,
+    output: storage.ObjectStore,
+    report: reporter.Reporter,
+    is_stopping: Callable[[], bool],
+) -> loop.Surroundings:
+    config = worker.config
+    run_store = output.child(names.run_prefix(config.run_id))
+    event_folder = worker.work_dir / "events"
+    return loop.Surroundings(
+        train=train,
+        validation=validation,
+        saved=checkpoints.CheckpointStore(run_store, keep=config.job.spec.checkpoint.keep),
+        report=report,
+        event_log=events.EventLog(event_folder, run_store) if worker.rank == 0 else None,
+        is_stopping=is_stopping,
+    )
+
+
+def _build_loop(worker: environment.WorkerEnvironment, around: loop.Surroundings) -> loop.TrainingLoop:
+    spec = worker.config.job.spec
+    keras.utils.clear_session()  # layer names are part of a checkpoint
+    keras.utils.set_random_seed(spec.training.seed)
+    keras.config.set_dtype_policy("mixed_bfloat16" if spec.training.precision == "bfloat16" else "float32")
+    if spec.model.module:
+        registry.load_module(spec.model.module)
+    around.report.enter("starting", f"waiting for {len(worker.config.endpoints)} worker(s)")
+    strategy = group.build_strategy(spec.recovery)
+    around.report.enter("starting", "building the model")
+    build = functools.partial(
+        registry.build_model,
+        spec.model.architecture,
+        input_shape=spec.model.input_shape,
+        classes=len(around.train.dataset.class_names),
+        options=spec.model.options,
+        synchronized_batch_norm=spec.training.batch_normalization == "synchronized",
+    )
+    members = loop.Group(strategy=strategy, rank=worker.rank, workers=len(worker.config.endpoints))
+    return loop.TrainingLoop(members, spec, build, around)
+
+
+def _build_outcome(published: publish.PublishedModel) -> progress.WorkerOutcome:
+    manifest = published.manifest
+    summary: dict[str, Any] = {
+        **{key: manifest.training.get(key) for key in ("epochs", "steps", "images_per_second", "training_seconds")},
+        "test_accuracy": manifest.test.get("accuracy"),
+        "test_loss": manifest.test.get("loss"),
+    }
+    return outcomes.build_outcome(
+        exit_codes.ExitCode.DONE,
+        f"The models are published: {published.manifest_uri}",
+        manifestUri=published.manifest_uri,
+        summary=summary,
+    )
+
+
+def explain(error: Exception) -> progress.WorkerOutcome:
+    """Return the outcome of a failure, and log what the user needs to see of it."""
+    known = loop.explain(error)
+    if isinstance(known, errors.TrainerError):
+        return outcomes.build_outcome(known.exit_code, str(known))
+    if _is_disk_full(error):
+        return outcomes.build_outcome(exit_codes.ExitCode.DISK_FULL, f"No space is left on a local disk: {error}")
+    logger.error("the training process failed", exc_info=error)
+    return outcomes.build_outcome(exit_codes.ExitCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def _is_disk_full(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return isinstance(error, tf.errors.OpError) and "No space left on device" in error.message
+
+
+if __name__ == "__main__":
+    main()

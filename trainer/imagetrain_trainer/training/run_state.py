@@ -1,0 +1,64 @@
+"""What a run knows beside its variables: position, policies, history, and the figures of the running epoch. Pure."""
+
+import dataclasses
+from typing import Any
+
+from imagetrain_trainer.training import policies
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EpochFigures:
+    """Sums over the steps of the running epoch."""
+
+    loss_sum: float = 0.0
+    correct: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    stall_seconds: float = 0.0
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss so far; 0 before the first step."""
+        return self.loss_sum / max(1, self.images)
+
+    @property
+    def accuracy(self) -> float:
+        """Training top-1 so far; 0 before the first step."""
+        return self.correct / max(1, self.images)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """The host side of a checkpoint.
+
+    Attributes:
+        step: global steps finished.
+        generation: starts of the run's worker group so far.
+        policies: state of the learning-rate and stopping rules.
+        epoch: figures of the running epoch.
+        history: one JSON object a validated epoch.
+        confusion: newest validation confusion matrix, rows are labels.
+    """
+
+    step: int = 0
+    generation: int = 1
+    policies: policies.PolicyState = dataclasses.field(default_factory=policies.PolicyState)
+    epoch: EpochFigures = dataclasses.field(default_factory=EpochFigures)
+    history: tuple[dict[str, Any], ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return dataclasses.asdict(self)
+
+
+def from_json(document: dict[str, Any]) -> RunState:
+    """Return the state that `as_json` made."""
+    return RunState(
+        step=document["step"],
+        generation=document["generation"],
+        policies=policies.PolicyState(**document["policies"]),
+        epoch=EpochFigures(**document["epoch"]),
+        history=tuple(document["history"]),
+        confusion=tuple(tuple(row) for row in document["confusion"]),
+    )

@@ -1,0 +1,82 @@
+"""Every variable of a run by name, read from and written to the replicas of a strategy."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy import typing as npt
+
+from imagetrain_trainer import errors
+
+
+def named_variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
+    """Return the variables of model (weights, statistics, random seeds) and optimizer by unique and stable names.
+
+    `tf.train.Checkpoint(model)` would leave out the seeds of Dropout, and a resumed run would differ.
+    """
+    variables = {}
+    for group, members in (("model", model.variables), ("optimizer", optimizer.variables)):
+        for index, variable in enumerate(members):
+            variables[f"{group}/{index:04d}/{variable.path}"] = variable
+    return variables
+
+
+def read_variables(variables: dict[str, keras.Variable]) -> dict[str, npt.NDArray[Any]]:
+    """Copy every variable to host memory."""
+    return {name: np.asarray(_local_copy(variable)) for name, variable in variables.items()}
+
+
+def _local_copy(variable: keras.Variable) -> npt.NDArray[Any]:
+    value = variable.value
+    if isinstance(value, tf.distribute.DistributedValues):
+        value = value.values[0]
+    return np.asarray(value.numpy())
+
+
+def write_variables(variables: dict[str, keras.Variable], arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Set every variable on every replica.
+
+    Raises:
+        DataCorruptError: names, shapes or types do not fit: the checkpoint belongs to another model.
+    """
+    if set(variables) != set(arrays):
+        strange = sorted(set(variables) ^ set(arrays))
+        raise errors.DataCorruptError(
+            f"The checkpoint belongs to another model or optimizer: {len(strange)} variables differ, first "
+            f"{strange[0]}. Start a new run, or restore the manifest of the old one."
+        )
+    for name, variable in variables.items():
+        array = arrays[name]
+        if tuple(variable.shape) != array.shape:
+            raise errors.DataCorruptError(
+                f"The checkpoint belongs to another model: {name} has shape {array.shape}, not {tuple(variable.shape)}."
+            )
+        variable.assign(array)
+
+
+def average_statistics(strategy: tf.distribute.Strategy, model: keras.Model) -> None:
+    """Set BatchNormalization statistics that each worker keeps for itself to their mean over the group (a collective).
+
+    Moving averages are linear, so averaging at any moment leaves the later mean as it is.
+    """
+    statistics = [
+        variable.value
+        for layer in model._flatten_layers()  # noqa: SLF001 - Keras has no public walk through nested layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+        for variable in (layer.moving_mean, layer.moving_variance)
+    ]
+    if not statistics or strategy.num_replicas_in_sync == 1:
+        return
+
+    @tf.function
+    def mean() -> list[tf.Tensor]:
+        def gather() -> list[tf.Tensor]:
+            context = tf.distribute.get_replica_context()
+            values = [tf.identity(variable.read_value()) for variable in statistics]
+            return list(context.all_reduce(tf.distribute.ReduceOp.MEAN, values))
+
+        return list(strategy.run(gather))
+
+    for variable, value in zip(statistics, mean(), strict=True):
+        variable.assign(strategy.experimental_local_results(value)[0])

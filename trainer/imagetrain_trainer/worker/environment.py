@@ -1,0 +1,86 @@
+"""What a worker is told through its environment, read once."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+from imagetrain_api import names, schema, worker_config
+from imagetrain_trainer import errors
+
+# Between the supervisor and its training process alone.
+ENV_PROGRESS_BLOCK = "IMAGETRAIN_PROGRESS_BLOCK"
+ENV_OUTCOME = "IMAGETRAIN_OUTCOME"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEnvironment:
+    """The environment of one worker, parsed.
+
+    Attributes:
+        config: the worker config document.
+        rank: 0 is the chief.
+        work_dir: scratch folder of this worker; it exists.
+        termination_path: file that receives the outcome document, if anyone reads it.
+        cpu_threads: threads for TensorFlow's operators; None: one per core.
+        log_format: `text` or `json`.
+    """
+
+    config: worker_config.WorkerConfig
+    rank: int
+    work_dir: pathlib.Path
+    termination_path: pathlib.Path | None
+    cpu_threads: int | None
+    log_format: str
+
+    @property
+    def endpoint(self) -> worker_config.WorkerEndpoint:
+        """This worker's own endpoint."""
+        return self.config.endpoints[self.rank]
+
+
+def read_environment(variables: Mapping[str, str]) -> WorkerEnvironment:
+    """Parse a worker's environment variables and load its config document.
+
+    Raises:
+        ConfigError: a variable is missing or malformed, or the document breaks a rule.
+    """
+    config = _load_config(pathlib.Path(_required(variables, names.ENV_CONFIG)))
+    work_dir = pathlib.Path(_required(variables, names.ENV_WORK_DIR))
+    work_dir.mkdir(parents=True, exist_ok=True)
+    termination = variables.get(names.ENV_TERMINATION_MESSAGE)
+    threads = variables.get(names.ENV_CPU_THREADS)
+    log_format = variables.get(names.ENV_LOG_FORMAT, "text")
+    if log_format not in ("text", "json"):
+        raise errors.ConfigError(f"{names.ENV_LOG_FORMAT} must be text or json, got {log_format!r}.")
+    return WorkerEnvironment(
+        config=config,
+        rank=_integer(variables, names.ENV_RANK, 0, len(config.endpoints) - 1),
+        work_dir=work_dir,
+        termination_path=pathlib.Path(termination) if termination else None,
+        cpu_threads=_integer(variables, names.ENV_CPU_THREADS, 1, 4096) if threads else None,
+        log_format=log_format,
+    )
+
+
+def _required(variables: Mapping[str, str], name: str) -> str:
+    if not variables.get(name):
+        raise errors.ConfigError(f"{name} must be set; `imagetrain run` and the operator set it.")
+    return variables[name]
+
+
+def _integer(variables: Mapping[str, str], name: str, minimum: int, maximum: int) -> int:
+    text = _required(variables, name)
+    if not text.isascii() or not text.isdigit() or not minimum <= int(text) <= maximum:
+        raise errors.ConfigError(f"{name} must be an integer from {minimum} to {maximum}, got {text!r}.")
+    return int(text)
+
+
+def _load_config(path: pathlib.Path) -> worker_config.WorkerConfig:
+    try:
+        return worker_config.load_worker_config(path.read_text())
+    except OSError as error:
+        raise errors.ConfigError(
+            f"{names.ENV_CONFIG} must name a readable file, got {path}: {error.strerror}."
+        ) from error
+    except schema.ValidationError as error:
+        raise errors.ConfigError(f"{path} is no valid worker config: {error}") from error

@@ -1,0 +1,87 @@
+"""The worker's Prometheus metrics, made from the newest progress report at each scrape (docs/metrics.md lists them)."""
+
+from collections.abc import Callable, Iterator
+
+import prometheus_client
+from prometheus_client import core, registry
+
+from imagetrain_api import progress
+
+
+class WorkerCollector(registry.Collector):
+    """Turns one `Progress` into metric families labelled with the job's namespace and name."""
+
+    def __init__(self, namespace: str, job: str, read: Callable[[], progress.Progress]) -> None:
+        self._labels = {"namespace": namespace, "job": job}
+        self._read = read
+
+    def collect(self) -> Iterator[core.Metric]:
+        """Yield every family; a figure that is not known yet is left out."""
+        report = self._read()
+        yield self._counter(
+            "images", "Images trained on by the group since this worker's process started.", report.images
+        )
+        yield self._counter(
+            "input_stall_seconds", "Time this worker's steps waited for input.", report.input_stall_seconds
+        )
+        yield self._counter("checkpoint_seconds", "Time spent in saving checkpoints.", report.checkpoint_seconds)
+        yield self._counter("checkpoints", "Checkpoints saved.", report.checkpoint_count)
+        yield self._step_seconds(report)
+        yield from self._gauges(report)
+        yield self._seconds_by_phase(report)
+
+    def _counter(self, name: str, documentation: str, value: float) -> core.Metric:
+        family = core.CounterMetricFamily(f"imagetrain_{name}", documentation, labels=list(self._labels))
+        family.add_metric(list(self._labels.values()), value)
+        return family
+
+    def _gauges(self, report: progress.Progress) -> Iterator[core.Metric]:
+        for name, documentation, value in (
+            ("images_per_second", "Training throughput of the group, recent.", report.images_per_second),
+            ("epoch", "Epochs finished.", report.epoch),
+            ("step", "Global steps finished.", report.step),
+            ("steps", "Global steps of the run.", report.total_steps),
+            ("generation", "Starts of the training process.", report.generation),
+            ("loss", "Mean training loss of the epoch so far.", report.loss),
+            ("accuracy", "Training top-1 accuracy of the epoch so far.", report.accuracy),
+            ("validation_loss", "Loss of the newest validation.", report.validation_loss),
+            ("validation_accuracy", "Top-1 accuracy of the newest validation.", report.validation_accuracy),
+            ("learning_rate", "Learning rate of the newest step.", report.learning_rate),
+            ("eta_seconds", "Estimated seconds to the end of training.", report.eta_seconds),
+            ("report_timestamp_seconds", "Unix time of the newest report.", report.updated_at or None),
+        ):
+            if value is not None:
+                family = core.GaugeMetricFamily(f"imagetrain_{name}", documentation, labels=list(self._labels))
+                family.add_metric(list(self._labels.values()), value)
+                yield family
+
+    def _step_seconds(self, report: progress.Progress) -> core.Metric:
+        family = core.HistogramMetricFamily(
+            "imagetrain_step_seconds", "Duration of training steps.", labels=list(self._labels)
+        )
+        bounds = [*(str(bound) for bound in progress.STEP_BUCKETS_SECONDS), "+Inf"]
+        counts = report.step_seconds_buckets or (0,) * len(bounds)
+        cumulative, total = [], 0
+        for bound, count in zip(bounds, counts, strict=True):
+            total += count
+            cumulative.append((bound, total))
+        family.add_metric(list(self._labels.values()), cumulative, report.step_seconds_sum)
+        return family
+
+    def _seconds_by_phase(self, report: progress.Progress) -> core.Metric:
+        family = core.CounterMetricFamily(
+            "imagetrain_phase_seconds", "Wall time of this worker by phase.", labels=[*self._labels, "phase"]
+        )
+        for phase, seconds in sorted(report.seconds_by_phase.items()):
+            family.add_metric([*self._labels.values(), phase], seconds)
+        return family
+
+
+def build_registry(
+    namespace: str, job: str, read: Callable[[], progress.Progress]
+) -> prometheus_client.CollectorRegistry:
+    """Return a registry with the worker's metrics and the supervisor process's own."""
+    collectors = prometheus_client.CollectorRegistry(auto_describe=False)
+    collectors.register(WorkerCollector(namespace, job, read))
+    prometheus_client.ProcessCollector(registry=collectors)
+    return collectors

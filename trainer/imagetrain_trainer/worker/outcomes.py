@@ -1,0 +1,39 @@
+"""The outcome document: written once, when a worker ends, for whoever started it."""
+
+import json
+import pathlib
+
+from imagetrain_api import exit_codes, progress, schema
+
+MAX_BYTES = 4096  # Kubernetes API reference, `terminationMessagePath`: what is longer is cut
+_MAX_MESSAGE_CHARACTERS = 1500
+
+
+def build_outcome(code: int, message: str = "", **details: object) -> progress.WorkerOutcome:
+    """Return the outcome of an exit code, with a message cut to what fits."""
+    if len(message) > _MAX_MESSAGE_CHARACTERS:
+        message = message[: _MAX_MESSAGE_CHARACTERS - 1] + "…"
+    document = {"exitCode": int(code), "reason": exit_codes.find_outcome(code).reason, "message": message, **details}
+    return schema.decode(progress.WorkerOutcome, document)
+
+
+def write_outcome(path: pathlib.Path, outcome: progress.WorkerOutcome) -> None:
+    """Write the document in one go.
+
+    The file is written in place: a termination log is a mounted file that cannot be replaced.
+
+    Raises:
+        ValueError: the document is longer than MAX_BYTES.
+    """
+    text = json.dumps(schema.encode(outcome), separators=(",", ":"))
+    if len(text.encode()) > MAX_BYTES:
+        raise ValueError(f"outcome must be at most {MAX_BYTES} bytes of JSON, got {len(text.encode())}.")
+    path.write_text(text)
+
+
+def read_outcome(path: pathlib.Path) -> progress.WorkerOutcome | None:
+    """Return a written outcome, or None where there is no whole one."""
+    try:
+        return schema.decode(progress.WorkerOutcome, json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return None
