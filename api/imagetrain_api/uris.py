@@ -6,7 +6,7 @@ from urllib import parse
 
 # Amazon S3 user guide, "General purpose bucket naming rules".
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_IPV4 = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_IPV4 = re.compile(r"[0-9]+(\.[0-9]+){3}")
 _MAX_KEY_BYTES = 1024  # Amazon S3's limit of an object key
 
 
@@ -52,7 +52,7 @@ def _parse_s3(rest: str) -> StorageUri:
     bucket, _, prefix = rest.partition("/")
     if not _BUCKET.fullmatch(bucket) or ".." in bucket or _IPV4.fullmatch(bucket):
         raise ValueError("an s3:// URI whose bucket has 3 to 63 lower-case letters, digits, dots and hyphens")
-    prefix = prefix.strip("/")
+    prefix = prefix.removesuffix("/")
     _check_segments(prefix)
     if len(prefix.encode()) > _MAX_KEY_BYTES // 2:
         raise ValueError(f"an s3:// URI whose prefix has at most {_MAX_KEY_BYTES // 2} bytes")
@@ -62,7 +62,7 @@ def _parse_s3(rest: str) -> StorageUri:
 def _parse_file(rest: str) -> StorageUri:
     if not rest.startswith("/"):
         raise ValueError("a file URI with an absolute folder, such as file:///data/set/")
-    prefix = parse.unquote(rest).strip("/")
+    prefix = parse.unquote(rest).removeprefix("/").removesuffix("/")
     if not prefix:
         raise ValueError("a file URI that names a folder, not the whole file system")
     _check_segments(prefix)
