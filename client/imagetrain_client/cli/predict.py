@@ -1,6 +1,7 @@
 """`imagetrain predict`."""
 
 import json
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
     """,
 )
 @click.argument("model")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=pathlib.Path))
 @click.option("--run", default="latest", show_default=True, help="Run to take, where MODEL is a job's output.uri.")
 @click.option("--format", "model_format", help="Format to take, where MODEL has several.")
 @click.option("--top", type=click.IntRange(1, 1000), default=3, show_default=True, help="Classes to show.")
 @click.option("--json", "is_json", is_flag=True, help="Write one JSON document.")
 def predict(
-    *, model: str, images: tuple[str, ...], run: str, model_format: str | None, top: int, is_json: bool
+    *, model: str, images: tuple[pathlib.Path, ...], run: str, model_format: str | None, top: int, is_json: bool
 ) -> None:
     """Classify images with a published model.
 

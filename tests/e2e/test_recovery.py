@@ -1,0 +1,82 @@
+"""Stops, restarts and resumption with two real workers."""
+
+import json
+import os
+import pathlib
+import signal
+
+LONG = {"epochs": 400, "globalBatchSize": 16}
+
+
+def events(process):
+    """Yield the command's JSON lines as they come."""
+    for line in process.stdout:
+        yield json.loads(line)
+
+
+def wait_for_step(process, step):
+    """Return the first progress of training at or past `step`."""
+    for event in events(process):
+        if event["event"] == "progress" and event["progress"]["step"] >= step:
+            return event["progress"]
+    raise AssertionError(f"the command ended: {process.stderr.read()}")
+
+
+def test_an_interrupted_run_saves_and_resumes_where_it_stopped(imagetrain, write_job, local_data, tmp_path):
+    manifest = write_job(f"file://{local_data}/", f"file://{tmp_path}/out/", training=LONG)
+    process = imagetrain.start("run", manifest, "--json")
+    wait_for_step(process, 20)
+    process.send_signal(signal.SIGINT)
+    stopped = imagetrain.wait(process)
+    assert stopped.status == 82, stopped.errors + imagetrain.logs()
+    assert "--resume" in stopped.errors
+    (folder,) = imagetrain.runs.iterdir()
+    steps = saved_steps(tmp_path, folder.name)
+    assert steps[-1] >= 20
+
+    # The rest of the run is cut short: what counts is where it goes on.
+    resumed = imagetrain.start("run", manifest, "--json", "--resume")
+    first = wait_for_step(resumed, 1)
+    assert first["step"] >= steps[-1]
+    resumed.send_signal(signal.SIGINT)
+    assert imagetrain.wait(resumed).status == 82
+    assert saved_steps(tmp_path, folder.name)[-1] >= steps[-1]
+    assert [path.name for path in imagetrain.runs.iterdir()] == [folder.name]
+
+
+def test_a_killed_worker_restarts_the_group_which_then_publishes(imagetrain, write_job, local_data, tmp_path):
+    manifest = write_job(
+        f"file://{local_data}/",
+        f"file://{tmp_path}/out/",
+        training={"epochs": 40, "globalBatchSize": 48},
+        checkpoint={"everySeconds": 1},
+    )
+    process = imagetrain.start("run", manifest, "--json")
+    wait_for_step(process, 5)
+    os.kill(worker_pid(imagetrain.runs, rank=1), signal.SIGKILL)
+    run = imagetrain.wait(process)
+    assert run.status == 0, run.errors + imagetrain.logs()
+    (restarted,) = [event for event in run.events if event["event"] == "restarted"]
+    assert (restarted["rank"], restarted["reason"]) == (1, "PeerLost")
+    assert run.events[-1]["restarts"] == 1
+
+
+def saved_steps(tmp_path: pathlib.Path, run: str) -> list[int]:
+    """Return the steps of a run's complete checkpoints."""
+    found = (tmp_path / "out" / "runs" / run / "checkpoints").glob("step-*/manifest.json")
+    return sorted(int(path.parent.name.removeprefix("step-")) for path in found)
+
+
+def worker_pid(runs: pathlib.Path, rank: int) -> int:
+    """Return the process id of a rank's supervisor."""
+    (config,) = runs.glob("*/worker.json")
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (process / "environ").read_bytes().split(b"\0")
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        wanted = {f"IMAGETRAIN_CONFIG={config}".encode(), f"IMAGETRAIN_RANK={rank}".encode()}
+        if b"imagetrain-worker" in command and wanted <= set(variables):
+            return int(process.name)
+    raise AssertionError(f"no worker of rank {rank}")
