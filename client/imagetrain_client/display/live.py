@@ -58,18 +58,18 @@ class LiveDisplay:
 
     def _show_progress(self, event: events.Progressed) -> None:
         now = event.progress
-        self._bars.update(
-            self._epochs, completed=now.epoch, total=now.total_epochs or None, count=f"{now.epoch}/{now.total_epochs}"
-        )
-        self._bars.update(
-            self._steps, completed=now.step, total=now.total_steps or None, count=f"{now.step}/{now.total_steps}"
-        )
+        self._fill(self._epochs, now.epoch, now.total_epochs)
+        self._fill(self._steps, now.step, now.total_steps)
         lines = [_state_line(event)]
         if now.loss is not None:
             lines.append(f"training loss {wording.figure(now.loss)}, accuracy {wording.percent(now.accuracy)}")
         if validation := wording.validation(now):
             lines.append(validation)
         self._draw(*lines)
+
+    def _fill(self, bar: progress.TaskID, done: int, total: int) -> None:
+        if total:  # it is not known before the data set is read
+            self._bars.update(bar, completed=done, total=total, count=f"{done}/{total}")
 
     def _draw(self, *lines: str) -> None:
         self._figures = text.Text("\n".join(lines))

@@ -57,7 +57,7 @@ def state(event: events.Progressed) -> str:
     if event.workers_ready < event.workers:
         detail = f" ({progress.detail})" if progress.detail else ""
         return f"starting: {event.workers_ready}/{event.workers} workers ready{detail}"
-    if progress.phase != "training":
+    if progress.phase != "training" or not progress.total_steps:
         return progress.phase + (f": {progress.detail}" if progress.detail else "")
     parts = [
         f"epoch {min(progress.epoch + 1, progress.total_epochs)}/{progress.total_epochs}",
