@@ -134,7 +134,7 @@ class TrainingLoop:
     def _run_steps(self, iterator: tf.data.Iterator) -> None:
         if self._is_validation_due():
             self._finish_epoch()
-        while self.state.step < self._total_steps and not self.state.policies.should_stop:
+        while self.state.step < self._total_steps and not self.state.decided.should_stop:
             decided = self._run_execution(iterator)
             if decided.stop:
                 self._save()
@@ -250,7 +250,7 @@ class TrainingLoop:
             "input_stall_seconds": round(epoch.stall_seconds, 3),
         }
         decided = policies.advance(
-            self.state.policies,
+            self.state.decided,
             spec.training,
             step=self.state.step,
             validation_loss=result.loss,
@@ -259,7 +259,7 @@ class TrainingLoop:
         is_best = decided.best_step == self.state.step
         self.state = dataclasses.replace(
             self.state,
-            policies=decided,
+            decided=decided,
             epoch=run_state.EpochFigures(),
             history=(*self.state.history, record),
             confusion=tuple(tuple(int(count) for count in row) for row in result.confusion),
@@ -305,7 +305,7 @@ class TrainingLoop:
         if self._group.is_chief:
             arrays = state.read_variables(self._variables)
             checkpoint = checkpoints.Checkpoint(step=self.state.step, arrays=arrays, host=self.state.as_json())
-            self._around.saved.save(checkpoint, best_step=self.state.policies.best_step)
+            self._around.saved.save(checkpoint, best_step=self.state.decided.best_step)
             if self._around.event_log is not None:
                 self._around.event_log.upload()
         self._saved_step, self._saved_at = self.state.step, time.monotonic()
@@ -325,7 +325,7 @@ class TrainingLoop:
             state.write_variables(self._variables, dict(checkpoint.arrays))
             restored = run_state.from_json(checkpoint.host)
             self.state = dataclasses.replace(restored, generation=restored.generation + 1)
-            self._rate.factor.assign(self.state.policies.factor)
+            self._rate.factor.assign(self.state.decided.factor)
             self._saved_step = self.state.step
             logger.info("resuming from the checkpoint of step %d", self.state.step)
         report.publish(
@@ -338,7 +338,7 @@ class TrainingLoop:
 
     def load_best(self) -> int:
         """Give the model the best epoch's weights where the job asks for them; return the step they are from."""
-        best, stopping = self.state.policies.best_step, self._spec.training.early_stopping
+        best, stopping = self.state.decided.best_step, self._spec.training.early_stopping
         if stopping is None or not stopping.restore_best_weights or best is None or best == self.state.step:
             return self.state.step
         checkpoint = self._around.saved.load(best)

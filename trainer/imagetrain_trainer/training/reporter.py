@@ -49,7 +49,9 @@ class Reporter:
             updated_at=self._clock(),
         )
 
-    def record_steps(self, steps: int, images: int, seconds: float, stall_seconds: float, **fields: Any) -> None:
+    def record_steps(  # noqa: D417
+        self, steps: int, images: int, seconds: float, stall_seconds: float, **fields: object
+    ) -> None:
         """Count finished steps and share the progress.
 
         Args:

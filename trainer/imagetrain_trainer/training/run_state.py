@@ -34,7 +34,7 @@ class RunState:
     Attributes:
         step: global steps finished.
         generation: starts of the run's worker group so far.
-        policies: state of the learning-rate and stopping rules.
+        decided: state of the learning-rate and stopping rules.
         epoch: figures of the running epoch.
         history: one JSON object a validated epoch.
         confusion: newest validation confusion matrix, rows are labels.
@@ -42,7 +42,7 @@ class RunState:
 
     step: int = 0
     generation: int = 1
-    policies: policies.PolicyState = dataclasses.field(default_factory=policies.PolicyState)
+    decided: policies.PolicyState = dataclasses.field(default_factory=policies.PolicyState)
     epoch: EpochFigures = dataclasses.field(default_factory=EpochFigures)
     history: tuple[dict[str, Any], ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
@@ -57,7 +57,7 @@ def from_json(document: dict[str, Any]) -> RunState:
     return RunState(
         step=document["step"],
         generation=document["generation"],
-        policies=policies.PolicyState(**document["policies"]),
+        decided=policies.PolicyState(**document["decided"]),
         epoch=EpochFigures(**document["epoch"]),
         history=tuple(document["history"]),
         confusion=tuple(tuple(row) for row in document["confusion"]),
