@@ -217,7 +217,7 @@ def _render(dataset: Dataset) -> dict[str, Any]:
     return {
         "schemaVersion": SCHEMA_VERSION,
         "name": dataset.name,
-        "image": {key: getattr(dataset.image, field) for field, key in _IMAGE_KEYS.items()},
+        "image": render_image(dataset.image),
         "classes": list(dataset.class_names),
         "splits": {
             name: {
@@ -232,6 +232,11 @@ def _render(dataset: Dataset) -> dict[str, Any]:
         "statistics": {"mean": list(dataset.mean), "std": list(dataset.std)},
         "split": {"seed": dataset.split_seed, "ratios": dataset.split_ratios},
     }
+
+
+def render_image(image: ImageFacts) -> dict[str, Any]:
+    """Return the `image` object of a `dataset.json`."""
+    return {key: getattr(image, field) for field, key in _IMAGE_KEYS.items()}
 
 
 def _camel(name: str) -> str:
