@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -17,8 +18,8 @@ class Prefetcher(Iterator[reader.RecordBatch]):
     """Iterates over batches in order while later ones are being read.
 
     New reads start whenever the consumer takes a batch, up to `max_bytes` of stored bytes ahead (known from the index
-    before a read begins) and always at least one batch. An error of a read is raised when its batch's turn comes. Not
-    thread-safe: one consumer. Close it, or use it in a `with` block, to end its threads.
+    before a read begins) and always at least one batch. An error of a read is raised when its batch's turn comes. One
+    consumer at a time. Close it, or use it in a `with` block, to end its threads.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Prefetcher(Iterator[reader.RecordBatch]):
         self._waiting: npt.NDArray[np.integer[Any]] | None = None  # the next batch, which did not fit yet
         self._stall_seconds = 0.0
         self._is_closed = False
-        self._fill()
+        self._lock = threading.Lock()
+        with self._lock:
+            self._fill()
 
     @property
     def stall_seconds(self) -> float:
@@ -62,26 +65,30 @@ class Prefetcher(Iterator[reader.RecordBatch]):
         """Return the next batch.
 
         Raises:
-            StopIteration: all batches are read, or this is closed.
+            StopIteration: all batches are read, or this is closed, by any thread.
             errors.TrainerError: reading it failed.
         """
-        self._fill()
-        if not self._pending:
-            raise StopIteration
-        size_bytes, future = self._pending.popleft()
+        with self._lock:
+            self._fill()
+            if not self._pending:
+                raise StopIteration
+            size_bytes, future = self._pending.popleft()
         started = time.monotonic()
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise StopIteration from None
         except BaseException:
             self.close()
             raise
         finally:
-            self._stall_seconds += time.monotonic() - started
-            self._pending_bytes -= size_bytes
-            if not self._is_closed:
+            with self._lock:
+                self._stall_seconds += time.monotonic() - started
+                self._pending_bytes -= size_bytes
                 self._fill()
 
     def _fill(self) -> None:
+        """Start reads until the bound is reached. The lock is held."""
         while not self._is_closed:
             if self._waiting is None:
                 self._waiting = next(self._record_ids, None)
@@ -95,9 +102,10 @@ class Prefetcher(Iterator[reader.RecordBatch]):
             self._waiting = None
 
     def close(self) -> None:
-        """Drop what is read ahead and wait for the reads under way."""
-        self._is_closed = True
-        self._pending.clear()
+        """Drop what is read ahead and wait for the reads under way; a consumer in another thread gets StopIteration."""
+        with self._lock:
+            self._is_closed = True
+            self._pending.clear()
         self._pool.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,162 @@
+"""Decoding: the right pixels, in the right order, with errors that name the record."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from imagetrain_trainer import errors
+from imagetrain_trainer.data import dataset, pipeline, reader
+
+RANDOM = np.random.default_rng(7)
+
+
+def facts(encoding, channels, height=None, width=None):
+    return dataset.ImageFacts(
+        encoding=encoding,
+        channels=channels,
+        height=height,
+        width=width,
+        min_height=1,
+        max_height=64,
+        min_width=1,
+        max_width=64,
+    )
+
+
+def batch_of(payloads, kind, first_id=0):
+    count = len(payloads)
+    zeros = np.zeros(count, np.int32)
+    return reader.RecordBatch(
+        payloads=payloads,
+        formats=[kind] * count,
+        labels=np.arange(count, dtype=np.int32),
+        record_ids=np.arange(first_id, first_id + count),
+        heights=zeros,
+        widths=zeros,
+        channels=zeros,
+        keys=[f"image-{first_id + i}" for i in range(count)],
+    )
+
+
+def encoded(pixels, kind="PNG", **options):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind, **options)
+    return out.getvalue()
+
+
+def smooth(height, width, channels):
+    coarse = RANDOM.integers(0, 256, (4, 4, channels), np.uint8)
+    image = Image.fromarray(coarse[..., 0] if channels == 1 else coarse).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    return np.asarray(image)
+
+
+def decode(batches, image, shape):
+    return [
+        {name: tensor.numpy() for name, tensor in item.items()}
+        for item in pipeline.DecodePipeline(batches, image, shape)
+    ]
+
+
+def test_raw_batches_of_any_size_keep_pixels_labels_and_ids():
+    arrays = [RANDOM.integers(0, 256, (count, 5, 4, 3), np.uint8) for count in (3, 0, 2)]
+    batches = [batch_of([pixels.tobytes() for pixels in array], "raw", 10 * i) for i, array in enumerate(arrays)]
+    decoded = decode(batches, facts("raw", 3, 5, 4), (5, 4, 3))
+    for item, array, batch in zip(decoded, arrays, batches, strict=True):
+        np.testing.assert_array_equal(item["images"], array)
+        np.testing.assert_array_equal(item["labels"], batch.labels)
+        np.testing.assert_array_equal(item["record_ids"], batch.record_ids)
+        assert [item[name].dtype for name in ("images", "labels", "record_ids")] == [np.uint8, np.int32, np.int64]
+
+
+def test_an_empty_batch_of_files_is_an_empty_batch_of_images():
+    (item,) = decode([batch_of([], "png")], facts("png", 3), (8, 6, 3))
+    assert item["images"].shape == (0, 8, 6, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_and_jpeg_of_the_input_shape_give_the_pixels_that_pillow_gives(channels):
+    pixels = smooth(16, 24, channels)
+    files = [
+        encoded(pixels),
+        encoded(pixels, "JPEG", quality=90),
+        encoded(pixels, "JPEG", quality=90, progressive=True),
+    ]
+    (item,) = decode([batch_of(files, "mixed")], facts("mixed", channels), (16, 24, channels))
+    for file, image in zip(files, item["images"], strict=True):
+        expected = np.asarray(Image.open(io.BytesIO(file))).reshape(image.shape).astype(int)
+        assert np.abs(image.astype(int) - expected).max() <= 1
+
+
+def test_gray_is_repeated_for_three_channels():
+    pixels = smooth(8, 8, 1)
+    raw = batch_of([pixels.tobytes()], "raw")
+    (from_raw,) = decode([raw], facts("raw", 1, 8, 8), (8, 8, 3))
+    (from_png,) = decode([batch_of([encoded(pixels)], "png")], facts("png", 1), (8, 8, 3))
+    np.testing.assert_array_equal(from_raw["images"], np.repeat(pixels[None, ..., None], 3, -1))
+    np.testing.assert_array_equal(from_png["images"], from_raw["images"])
+
+
+def test_images_of_many_sizes_are_resized_to_the_input_shape():
+    images = [smooth(height, width, 3) for height, width in ((64, 48), (10, 10), (32, 32))]
+    (item,) = decode([batch_of([encoded(pixels) for pixels in images], "png")], facts("png", 3), (32, 32, 3))
+    np.testing.assert_array_equal(item["images"][2], images[2])
+    for pixels, image in zip(images, item["images"], strict=True):
+        expected = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
+        assert np.abs(image.astype(int) - expected).max() <= 2
+
+
+def test_raw_images_are_resized_to_the_input_shape():
+    pixels = smooth(8, 8, 1)
+    (item,) = decode([batch_of([pixels.tobytes()], "raw")], facts("raw", 1, 8, 8), (16, 16, 1))
+    expected = np.asarray(Image.fromarray(pixels).resize((16, 16), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(item["images"][0, ..., 0].astype(int) - expected).max() <= 1
+
+
+def test_bytes_that_do_not_decode_name_the_record():
+    good = encoded(smooth(8, 8, 3))
+    batches = [batch_of([good, good], "png"), batch_of([good, b"\x89PNG not an image"], "png", 40)]
+    with pytest.raises(
+        errors.DataCorruptError, match=r"record 'image-41' \(record id 41\) must be an image that decodes"
+    ):
+        decode(batches, facts("png", 3), (8, 8, 3))
+
+
+def test_raw_bytes_of_the_wrong_length_name_the_record():
+    with pytest.raises(errors.DataCorruptError, match="record 'image-0' must be 64 raw bytes, got 63"):
+        decode([batch_of([b"1" * 63], "raw")], facts("raw", 1, 8, 8), (8, 8, 1))
+
+
+def test_an_error_of_the_reader_keeps_its_type():
+    def fail():
+        yield batch_of([b"1" * 64], "raw")
+        raise errors.StorageUnavailableError("s3://data/x did not answer")
+
+    decoder = pipeline.DecodePipeline(fail(), facts("raw", 1, 8, 8), (8, 8, 1))
+    with pytest.raises(errors.StorageUnavailableError, match="s3://data/x did not answer"):
+        list(decoder)
+
+
+def test_explain_leaves_foreign_errors_alone():
+    decoder = pipeline.DecodePipeline([batch_of([encoded(smooth(8, 8, 1))], "png")], facts("png", 1), (8, 8, 1))
+    list(decoder)
+    error = tf.errors.UnavailableError(None, None, "another worker is gone")
+    assert decoder.explain(error) is error
+
+
+@pytest.mark.parametrize(
+    ("shape", "rule"),
+    [
+        ((8, 8, 1), r"must have 3 channels, as the data set's images have, got \[8, 8, 1\]"),
+        ((8, 8), r"must be \[height, width, 1 or 3\]"),
+        ((8, 8, 4), r"must be \[height, width, 1 or 3\]"),
+        ((0, 8, 3), r"must be \[height, width, 1 or 3\]"),
+    ],
+)
+def test_an_input_shape_that_the_images_cannot_take_is_refused(shape, rule):
+    with pytest.raises(errors.ConfigError, match=rule):
+        pipeline.DecodePipeline([], facts("png", 3), shape)
