@@ -1,5 +1,6 @@
 """What is particular to a store in a folder: atomic writes, full disks, permissions."""
 
+import concurrent.futures
 import errno
 import os
 import pathlib
@@ -68,6 +69,24 @@ def test_a_partial_file_of_a_killed_writer_is_not_an_object(tmp_path):
 def test_each_system_error_has_its_type(number, expected):
     with pytest.raises(expected, match="file:///x"), local.translate_os_errors("file:///x", "read"):
         raise OSError(number, os.strerror(number))
+
+
+def test_of_many_swaps_one_wins(tmp_path):
+    objects = store.open_store(str(tmp_path))
+    etag = objects.put("latest.json", b"0").etag
+
+    def swap(number):
+        try:
+            objects.put_if_match("latest.json", b"%d" % number, etag)
+        except errors.ObjectExistsError:
+            return None
+        return number
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        winners = [number for number in pool.map(swap, range(16)) if number is not None]
+    assert len(winners) == 1
+    assert objects.get("latest.json") == b"%d" % winners[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["latest.json"]
 
 
 def test_a_folder_is_not_an_object(tmp_path):

@@ -84,6 +84,27 @@ def test_of_many_conditional_writers_one_wins(objects):
     assert objects.get("lock") == b"%d" % winners[0]
 
 
+def test_a_swap_needs_the_etag_that_was_read(objects):
+    first = objects.put("latest.json", b"1")
+    second = objects.put_if_match("latest.json", b"2", first.etag, content_type="application/json")
+    assert objects.head("latest.json").etag == second.etag
+    with pytest.raises(errors.ObjectExistsError, match=f"{objects.uri}latest.json must be unchanged"):
+        objects.put_if_match("latest.json", b"3", first.etag)
+    assert objects.get("latest.json") == b"2"
+    objects.delete(["latest.json"])
+    with pytest.raises(errors.ObjectExistsError):
+        objects.put_if_match("latest.json", b"4", second.etag)
+    assert list(objects.list()) == []
+
+
+def test_list_folders_shows_one_level(objects):
+    for key in ("runs/b/x/1", "runs/a/1", "runs/top", "other/1"):
+        objects.put(key, b"")
+    assert objects.list_folders("runs") == ["a", "b"]
+    assert objects.list_folders() == ["other", "runs"]
+    assert objects.list_folders("none") == []
+
+
 def test_list_is_sorted_and_knows_whole_folder_names(objects):
     for key in ("b/2", "a/z", "b/10", "bc/1", "top"):
         objects.put(key, b"12")

@@ -7,8 +7,10 @@ full disk is told from a denied write.
 A file that is being written is called `NAME#RANDOM`. `list` does not show it; a killed writer leaves one behind.
 """
 
+import builtins
 import contextlib
 import errno
+import fcntl
 import os
 import pathlib
 import secrets
@@ -63,6 +65,18 @@ class LocalStore(store.ObjectStore):
         del content_type
         return self._write(key, lambda file: file.write(data), only_if_absent=only_if_absent)
 
+    def put_if_match(self, key: str, data: bytes, etag: str, *, content_type: str | None = None) -> store.ObjectInfo:
+        """Replace a file that still has this ETag, under a lock; `content_type` has no meaning here."""
+        del content_type
+        path = self._path(key)
+        with translate_os_errors(self.uri_of(key), "write"), _locked(path):
+            is_unchanged = path.is_file() and _info(key, path.stat()).etag == etag
+            if is_unchanged:
+                return self.put(key, data)
+        raise errors.ObjectExistsError(
+            f"{self.uri_of(key)} must be unchanged since it was read, and it is not. Read it again."
+        )
+
     def upload_file(
         self, key: str, path: pathlib.Path, *, only_if_absent: bool = False, content_type: str | None = None
     ) -> store.ObjectInfo:
@@ -113,6 +127,12 @@ class LocalStore(store.ObjectStore):
                     if _PARTIAL_MARK not in name:
                         yield _info(path.relative_to(self._root).as_posix(), path.stat())
 
+    def list_folders(self, prefix: str = "") -> builtins.list[str]:
+        """Return the sorted names of the folders right below a folder."""
+        top = self._root / store.check_prefix(prefix)
+        with translate_os_errors(f"{top.as_uri()}/", "list"):
+            return sorted(entry.name for entry in top.iterdir() if entry.is_dir()) if top.is_dir() else []
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete files, and the folders that this leaves empty; one that is not there is not an error."""
         for key in keys:
@@ -153,6 +173,30 @@ def write_atomically(path: pathlib.Path, *, only_if_absent: bool = False) -> Ite
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path) -> Iterator[None]:
+    """Hold the lock of a file, which is a neighbour of it that is removed again."""
+    lock = path.with_name(f"{path.name}{_PARTIAL_MARK}lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_same_file(file.fileno(), lock):
+                continue  # its former holder removed it while we waited
+            try:
+                yield
+            finally:
+                lock.unlink()
+            return
+
+
+def _is_same_file(descriptor: int, path: pathlib.Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ Its errors are translated here and nowhere else. S3 error bodies repeat the acce
 enters a message, and an error whose text names a key is not chained either: it would stand in the traceback.
 """
 
+import builtins
 import contextlib
 import datetime as dt
 import pathlib
@@ -24,6 +25,7 @@ from imagetrain_trainer.storage import local, store
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from obstore import PutMode
     from obstore.store import ClientConfig, RetryConfig
 
 # Two attempts of at most 5 s each and a short pause: an unreachable endpoint shows within 15 s.
@@ -146,8 +148,17 @@ class S3Store(store.ObjectStore):
         self, key: str, data: bytes, *, only_if_absent: bool = False, content_type: str | None = None
     ) -> store.ObjectInfo:
         """Write an object; with `only_if_absent` by If-None-Match, which the server checks."""
-        etag = self._put(key, data, only_if_absent=only_if_absent, content_type=content_type)
+        mode: PutMode = "create" if only_if_absent else "overwrite"
+        etag = self._put(key, data, mode=mode, content_type=content_type)
         return store.ObjectInfo(key, len(data), etag)
+
+    def put_if_match(self, key: str, data: bytes, etag: str, *, content_type: str | None = None) -> store.ObjectInfo:
+        """Replace an object by If-Match, which the server checks."""
+        try:
+            new_etag = self._put(key, data, mode={"e_tag": etag}, content_type=content_type)
+        except errors.ObjectNotFoundError as e:
+            raise _changed(self.uri_of(key)) from e
+        return store.ObjectInfo(key, len(data), new_etag)
 
     def upload_file(
         self, key: str, path: pathlib.Path, *, only_if_absent: bool = False, content_type: str | None = None
@@ -155,12 +166,11 @@ class S3Store(store.ObjectStore):
         """Write a local file's bytes in parts of 16 MB."""
         with local.translate_os_errors(path.absolute().as_uri(), "read"):
             size_bytes = path.stat().st_size
-        etag = self._put(key, path, only_if_absent=only_if_absent, content_type=content_type)
+        mode: PutMode = "create" if only_if_absent else "overwrite"
+        etag = self._put(key, path, mode=mode, content_type=content_type)
         return store.ObjectInfo(key, size_bytes, etag)
 
-    def _put(
-        self, key: str, body: bytes | pathlib.Path, *, only_if_absent: bool, content_type: str | None
-    ) -> str | None:
+    def _put(self, key: str, body: bytes | pathlib.Path, *, mode: "PutMode", content_type: str | None) -> str | None:
         attributes: Any = {"Content-Type": content_type} if content_type else None
         store.check_key(key)
         with self._translated(key, "write"):
@@ -169,7 +179,7 @@ class S3Store(store.ObjectStore):
                 key,
                 body,
                 attributes=attributes,
-                mode="create" if only_if_absent else "overwrite",
+                mode=mode,
                 chunk_size=_PART_BYTES,
                 max_concurrency=4,
             )
@@ -209,6 +219,13 @@ class S3Store(store.ObjectStore):
             for meta in page:
                 yield store.ObjectInfo(meta["path"], meta["size"], meta["e_tag"])
 
+    def list_folders(self, prefix: str = "") -> builtins.list[str]:
+        """Return the names of the folders right below a folder, by one delimiter listing."""
+        prefix = store.check_prefix(prefix)
+        with self._translated(f"{prefix}/" if prefix else "", "list"):
+            found = obstore.list_with_delimiter(self._objects, prefix or None)
+        return sorted(folder.rstrip("/").rpartition("/")[2] for folder in found["common_prefixes"])
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects, a thousand per request; one that is not there is not an error."""
         names = [store.check_key(key) for key in keys]
@@ -235,7 +252,7 @@ class S3Store(store.ObjectStore):
         if code in _BAD_KEY_CODES or isinstance(e, obstore_errors.UnauthenticatedError):
             return _key_refused(uri, action, code)
         if isinstance(e, obstore_errors.AlreadyExistsError | obstore_errors.PreconditionError):
-            return errors.ObjectExistsError(f"{uri} must not exist yet, and it does. Choose another name or prefix.")
+            return _condition_failed(e, uri)
         if code == "NoSuchBucket":
             return self._bucket_missing()
         if isinstance(e, obstore_errors.PermissionDeniedError) or status == "403" or code == "AccessDenied":
@@ -296,6 +313,16 @@ class S3Store(store.ObjectStore):
         return errors.StorageUnavailableError(
             f"{what}: {self._endpoint} did not answer or failed ({detail}). Check the endpoint and the network."
         )
+
+
+def _condition_failed(e: Exception, uri: str) -> errors.ObjectExistsError:
+    if isinstance(e, obstore_errors.PreconditionError):
+        return _changed(uri)
+    return errors.ObjectExistsError(f"{uri} must not exist yet, and it does. Choose another name or prefix.")
+
+
+def _changed(uri: str) -> errors.ObjectExistsError:
+    return errors.ObjectExistsError(f"{uri} must be unchanged since it was read, and it is not. Read it again.")
 
 
 def _key_refused(uri: str, action: str, code: str | None) -> errors.AccessDeniedError:

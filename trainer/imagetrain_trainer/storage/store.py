@@ -5,6 +5,7 @@ each wrap one and translate its errors, once, to `errors.StorageError` and its k
 """
 
 import abc
+import builtins
 import dataclasses
 import pathlib
 import uuid
@@ -101,6 +102,17 @@ class ObjectStore(abc.ABC):
         """
 
     @abc.abstractmethod
+    def put_if_match(self, key: str, data: bytes, etag: str, *, content_type: str | None = None) -> ObjectInfo:
+        """Replace an object that still has this ETag: of several who try with the same one, one succeeds.
+
+        On file:// that holds among callers of this method alone; on s3:// it is as atomic as the server. Amazon S3 is;
+        versitygw 1.8 and moto 5.2 check first and then write, so two that try within a millisecond may both succeed.
+
+        Raises:
+            errors.ObjectExistsError: the object has another ETag by now, or is gone; nothing is written.
+        """
+
+    @abc.abstractmethod
     def upload_file(
         self,
         key: str,
@@ -146,6 +158,10 @@ class ObjectStore(abc.ABC):
         Args:
             prefix: whole folder names (`a/b` lists `a/b/c` but not `a/bc`); empty lists everything.
         """
+
+    @abc.abstractmethod
+    def list_folders(self, prefix: str = "") -> builtins.list[str]:
+        """Return the sorted names of the folders right below a folder, without walking into them."""
 
     @abc.abstractmethod
     def delete(self, keys: Iterable[str]) -> None:
