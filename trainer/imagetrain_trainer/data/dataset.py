@@ -44,7 +44,18 @@ class ImageFacts:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """One TFRecord file and its byte index; keys are relative to the data set."""
+    """One TFRecord file and its byte index.
+
+    Attributes:
+        key: of the TFRecord file, relative to the data set.
+        records: number of records.
+        size_bytes: of the file.
+        crc32c: of the file.
+        sha256: of the file, hexadecimal.
+        index_key: of the index, relative to the data set.
+        index_size_bytes: of the index.
+        index_crc32c: `shard_index.checksum` of the index.
+    """
 
     key: str
     records: int
@@ -230,7 +241,7 @@ def _render(dataset: Dataset) -> dict[str, Any]:
             for name, split in dataset.splits.items()
         },
         "statistics": {"mean": list(dataset.mean), "std": list(dataset.std)},
-        "split": {"seed": dataset.split_seed, "ratios": dataset.split_ratios},
+        "split": {"seed": dataset.split_seed, "ratios": {k: float(v) for k, v in dataset.split_ratios.items()}},
     }
 
 

@@ -37,6 +37,8 @@ def _decode_bytes(payload: Any, channels: int) -> Any:  # noqa: ANN401 - tensors
 
 def resize_images(images: Any, height: int, width: int) -> Any:  # noqa: ANN401 - tensors
     """Resize (..., h, w, c) uint8 to (..., height, width, c) uint8: bilinear, antialiased, rounded."""
+    if images.shape[-3:-1] == (height, width):
+        return images
     resized = tf.image.resize(images, (height, width), antialias=True)
     return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
 

@@ -197,7 +197,7 @@ class DatasetReader:
         data = self._objects.get(shard.index_key)
         try:
             entries = shard_index.decode(data)
-            is_listed = len(entries) == shard.records and tfrecord.crc32c(data) == shard.index_crc32c
+            is_listed = len(entries) == shard.records and shard_index.checksum(data) == shard.index_crc32c
             _require(is_listed, f"must be the index of {shard.records} records that {dataset_module.KEY} lists")
             shard_index.check_contiguous(entries, shard.size_bytes)
         except errors.DataCorruptError as e:

@@ -38,6 +38,14 @@ def encode(entries: Entries) -> bytes:
     return body + _FOOTER.pack(tfrecord.crc32c(body))
 
 
+def checksum(data: bytes) -> int:
+    """Return the CRC32C of a serialized index but for its footer, which holds that value.
+
+    The CRC of the whole file would be the same number for every index: that is how CRCs work.
+    """
+    return tfrecord.crc32c(data[: -_FOOTER.size])
+
+
 def decode(data: bytes) -> Entries:
     """Parse an index.
 
@@ -55,7 +63,7 @@ def decode(data: bytes) -> Entries:
     expected = _HEADER.size + entry_bytes * count + _FOOTER.size
     if len(data) != expected:
         raise errors.DataCorruptError(f"must have {expected} bytes for its {count} records, got {len(data)}: truncated")
-    if tfrecord.crc32c(data[: -_FOOTER.size]) != _FOOTER.unpack_from(data, len(data) - _FOOTER.size)[0]:
+    if checksum(data) != _FOOTER.unpack_from(data, len(data) - _FOOTER.size)[0]:
         raise errors.DataCorruptError("must match its CRC32C")
     rows = np.frombuffer(data, np.uint8, count * entry_bytes, _HEADER.size).reshape(count, entry_bytes)
     return np.ascontiguousarray(rows[:, : ENTRY.itemsize]).view(ENTRY).reshape(count)

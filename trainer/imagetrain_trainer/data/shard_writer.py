@@ -59,7 +59,7 @@ class ShardWriter:
                 sha256=hashlib.sha256(data).hexdigest(),
                 index_key=index_key,
                 index_size_bytes=len(index),
-                index_crc32c=tfrecord.crc32c(index),
+                index_crc32c=shard_index.checksum(index),
             )
         )
         self._frames, self._entries, self._size_bytes = [], [], 0
