@@ -55,7 +55,7 @@ def export_saved_model(model: keras.Model, classes: Sequence[str], folder: pathl
     - `serving_default`: `images` (batch, height, width, channels) uint8, already of the model's size;
     - `serve_encoded`: `encoded` (batch,) string, PNG or JPEG files of any size.
 
-    Class names lie in `assets/labels.txt`, one a line, and in the loaded object's `class_names` (classes,) string.
+    Class names lie in `assets/labels.txt`, one a line; the loaded object's `labels.asset_path` says where that is.
 
     Args:
         model: images (batch, height, width, channels) in 0..255 to logits (batch, classes).
@@ -63,7 +63,6 @@ def export_saved_model(model: keras.Model, classes: Sequence[str], folder: pathl
         folder: where; must not exist.
     """
     module = _build_module(model)
-    module.class_names = tf.constant(list(classes))
     module.serve_images = _build_image_function(model)
     module.serve_encoded = _build_encoded_function(model)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -99,9 +98,10 @@ def format_labels(classes: Sequence[str]) -> str:
 
 
 def _build_module(model: keras.Model) -> tf.Module:
-    # The raw variables and not the Keras model: its layers would be saved with functions and metadata of their own.
+    # The raw weights and not the Keras model: its layers would be saved with functions and metadata of their own, and
+    # `model.variables` holds Dropout's random state besides, new in each build.
     module = tf.Module()
-    module.variables_of_model = [variable.value for variable in model.variables]
+    module.weights = [weight.value for weight in model.weights]
     return module
 
 

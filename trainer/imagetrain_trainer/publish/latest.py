@@ -22,7 +22,8 @@ _MAX_ATTEMPTS = 20
 def advance(output: store.ObjectStore, loaded: catalog.LoadedManifest) -> bool:
     """Make latest.json name a run unless it names a newer one; tell whether it names this run afterwards.
 
-    A pointer that cannot be read, or whose manifest is gone or changed, counts as older than any run.
+    A pointer that cannot be read, or whose manifest is gone or changed, counts as older than any run. One that names
+    this run and its manifest rightly stays.
 
     Raises:
         StorageUnavailableError: others kept moving the pointer.

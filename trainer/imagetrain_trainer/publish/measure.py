@@ -115,7 +115,7 @@ def evaluate(
 def _check(samples: int, loss_sum: float) -> None:
     if samples == 0:
         raise errors.ConfigError(
-            "spec.data.uri must name a data set with a test split, got 0 samples in it. Pack it with a test ratio above 0."
+            "spec.data.uri must name a data set with test samples, got none. Pack it with a test ratio above 0."
         )
     if not np.isfinite(loss_sum):
         raise errors.NonFiniteLossError(

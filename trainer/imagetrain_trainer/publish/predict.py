@@ -198,7 +198,7 @@ def _load_saved_model(path: pathlib.Path, classes: tuple[str, ...] | None) -> Pr
     from imagetrain_trainer.publish import saved_model_runtime  # noqa: PLC0415 - TensorFlow takes 10 s to load
 
     runner = saved_model_runtime.SavedModelRunner(path)
-    return _check_labels(Predictor(runner, classes or runner.class_names(), path.name), path)
+    return _check_labels(Predictor(runner, classes or runner.class_names, path.name), path)
 
 
 def _read_labels(path: pathlib.Path) -> tuple[str, ...]:

@@ -63,15 +63,17 @@ def publish_run(
     run = output.child(names.run_prefix(draft.run_id))
     try:
         _upload(run, manifest, files, on_upload)
-        _create_manifest(run, manifest)
+        is_created = _create_manifest(run, manifest)
     except errors.StorageError:
-        # Another attempt may have won meanwhile and cleared this one's files away; then its manifest stands.
-        found = find_run(output, draft.run_id)
+        found = find_run(output, draft.run_id)  # another attempt may have published the run meanwhile
         if found is None:
             raise
         return found
-    winner = catalog.load_manifest(output, draft.run_id)
-    return dataclasses.replace(_finish(output, winner), is_own=winner.sha256 == _digest(manifest))
+    published = _finish(output, catalog.load_manifest(output, draft.run_id))
+    is_own = published.loaded.sha256 == _digest(manifest)
+    if not is_own and not is_created:
+        _delete_losers(run, manifest, published.loaded.manifest)
+    return dataclasses.replace(published, is_own=is_own)
 
 
 def find_run(output: store.ObjectStore, run_id: str) -> PublishedRun | None:
@@ -132,15 +134,16 @@ def _verify_size(run: store.ObjectStore, artifact: model_manifest.Artifact) -> N
         )
 
 
-def _create_manifest(run: store.ObjectStore, manifest: model_manifest.ModelManifest) -> None:
-    data = encode_manifest(manifest)
+def _create_manifest(run: store.ObjectStore, manifest: model_manifest.ModelManifest) -> bool:
+    """Create manifest.json, and tell whether it was this call that did."""
     try:
-        run.put(names.MANIFEST_KEY, data, only_if_absent=True, content_type="application/json")
+        run.put(names.MANIFEST_KEY, encode_manifest(manifest), only_if_absent=True, content_type="application/json")
     except errors.ObjectExistsError:
         # Either another attempt won, or this one did and the answer was lost on the way: the caller reads which.
         logger.info("%s exists already, and stays", run.uri_of(names.MANIFEST_KEY))
-        return
+        return False
     logger.info("published %s (sha256 %s)", run.uri_of(names.MANIFEST_KEY), _digest(manifest))
+    return True
 
 
 def _digest(manifest: model_manifest.ModelManifest) -> str:
@@ -148,19 +151,27 @@ def _digest(manifest: model_manifest.ModelManifest) -> str:
 
 
 def _finish(output: store.ObjectStore, loaded: catalog.LoadedManifest) -> PublishedRun:
+    """Move latest.json to a run that published a model, and look at the manifest once more.
+
+    A server that checks a condition and then writes, as small ones do, may let two attempts create manifest.json within
+    a millisecond. Both manifests name whole sets; the second look finds which one stayed.
+    """
     is_latest = bool(catalog.published_formats(loaded.manifest)) and latest.advance(output, loaded)
-    _delete_orphans(output.child(names.run_prefix(loaded.manifest.run_id)), loaded.manifest)
+    now = catalog.load_manifest(output, loaded.manifest.run_id)
+    if now.sha256 != loaded.sha256:
+        return _finish(output, now)
     return PublishedRun(loaded=loaded, is_latest=is_latest)
 
 
-def _delete_orphans(run: store.ObjectStore, manifest: model_manifest.ModelManifest) -> None:
-    """Delete what attempts uploaded that did not win; the manifest is final, so nothing will ever name it.
+def _delete_losers(
+    run: store.ObjectStore, manifest: model_manifest.ModelManifest, winner: model_manifest.ModelManifest
+) -> None:
+    """Delete what this attempt uploaded in vain. Nothing else is deleted: its writer may still be at work.
 
     The run is published whether this succeeds or not, so a failure is only logged.
     """
-    kept = {each.path for each in manifest.artifacts}
+    kept = {each.path for each in winner.artifacts}
     try:
-        orphans = [each.key for each in run.list(layout.PUBLISHED_PREFIX) if each.key not in kept]
-        run.delete(orphans)
+        run.delete(each.path for each in manifest.artifacts if each.path not in kept)
     except errors.StorageError as error:
-        logger.warning("orphans of earlier attempts stay under %s: %s", run.uri_of(layout.PUBLISHED_PREFIX), error)
+        logger.warning("files of a lost attempt stay under %s: %s", run.uri_of(layout.PUBLISHED_PREFIX), error)

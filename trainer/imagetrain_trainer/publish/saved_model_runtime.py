@@ -13,7 +13,15 @@ _MAX_CAUSE_CHARACTERS = 300
 
 
 class SavedModelRunner:
-    """One model with batches of any size, in this process's TensorFlow and with its threads."""
+    """One model with batches of any size, in this process's TensorFlow and with its threads.
+
+    Attributes:
+        input_shape: height, width, channels.
+        classes: length of the probabilities.
+        class_names: names stored in the model.
+        input_type: type of the input tensor.
+        output_type: type of the output tensor.
+    """
 
     def __init__(self, folder: pathlib.Path) -> None:
         """Load a model.
@@ -25,7 +33,9 @@ class SavedModelRunner:
             self._loaded = tf.saved_model.load(str(folder))
             self._signature = self._loaded.signatures[export.SIGNATURE_IMAGES]
             spec = self._signature.structured_input_signature[1][export.IMAGES]
-        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+            labels = pathlib.Path(self._loaded.labels.asset_path.numpy().decode())
+            self.class_names = tuple(labels.read_text(encoding="utf-8").splitlines())
+        except (OSError, KeyError, ValueError, AttributeError, tf.errors.OpError) as error:
             cause = " ".join(str(error).split())[:_MAX_CAUSE_CHARACTERS]
             raise errors.DataCorruptError(
                 f"{folder} must be a SavedModel with the signature {export.SIGNATURE_IMAGES}({export.IMAGES}): "
@@ -37,10 +47,6 @@ class SavedModelRunner:
         self.input_type = str(spec.dtype.name)
         self.output_type = str(self._signature.structured_outputs[export.PROBABILITIES].dtype.name)
         self._next = tf.zeros((1, *self.input_shape), tf.uint8)
-
-    def class_names(self) -> tuple[str, ...]:
-        """Return the class names stored in the model."""
-        return tuple(name.decode() for name in self._loaded.class_names.numpy())
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Classify images (n, height, width, channels) of any n; returns (n, classes) float32."""
