@@ -39,7 +39,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     packed = folder / f"{NAME}.npz"
     walkthrough.say(f"Writing 70,000 images to {packed}")
-    np.savez(packed, **arrays, classes=np.array(CLASSES))
+    np.savez(packed, allow_pickle=False, classes=np.array(CLASSES), **arrays)
     held_out = write_held_out(folder, arrays)
     walkthrough.say("Starting an S3 server on this machine (moto)")
     with walkthrough.s3_server():

@@ -53,22 +53,24 @@ def test_a_verdict_says_what_happened(ended, message):
 
 
 @pytest.mark.parametrize(
-    ("ends", "is_chief_publishing", "seconds"),
+    ("ends", "chief_phase", "seconds"),
     [
-        ([end(1, 110)], False, policy.PEER_EXIT_SECONDS),
-        ([end(1, 101)], False, policy.PEER_EXIT_AFTER_PERMANENT_SECONDS),
+        ([end(1, 110)], "training", policy.PEER_EXIT_SECONDS),
+        ([end(1, 101)], "training", policy.PEER_EXIT_AT_ONCE_SECONDS),
+        # A worker that waits for its peers to join never notices that one is lost.
+        ([end(1, 110)], "starting", policy.PEER_EXIT_AT_ONCE_SECONDS),
         # The chief publishes alone.
-        ([end(1, 0)], False, math.inf),
-        ([end(1, 110)], True, math.inf),
+        ([end(1, 0)], "training", math.inf),
+        ([end(1, 110)], "publishing", math.inf),
         # The chief uploads the checkpoint after its peers have left.
-        ([end(1, 82)], False, policy.SAVE_SECONDS),
-        ([end(0, 82)], False, policy.PEER_EXIT_SECONDS),
+        ([end(1, 82)], "checkpointing", policy.SAVE_SECONDS),
+        ([end(0, 82)], "training", policy.PEER_EXIT_SECONDS),
         # The chief is done: its peers have nothing left to do.
-        ([end(0, 0)], True, policy.PEER_EXIT_SECONDS),
+        ([end(0, 0)], "done", policy.PEER_EXIT_SECONDS),
     ],
 )
-def test_patience_with_the_remaining_workers(ends, is_chief_publishing, seconds):
-    assert policy.patience_seconds(ends, is_chief_publishing=is_chief_publishing) == seconds
+def test_patience_with_the_remaining_workers(ends, chief_phase, seconds):
+    assert policy.patience_seconds(ends, chief_phase) == seconds
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,19 @@ def test_patience_with_the_remaining_workers(ends, is_chief_publishing, seconds)
 def test_when_a_run_is_over(code, is_stopping, restarts, conclusion):
     verdict = policy.Verdict(exit_code=code, rank=0, message="")
     assert policy.conclude(verdict, is_stopping=is_stopping, restarts=restarts, max_restarts=3) == conclusion
+
+
+@pytest.mark.parametrize(
+    ("requests", "has_started", "seconds"),
+    [
+        (1, True, policy.SAVE_SECONDS),
+        (1, False, policy.STOP_AT_START_SECONDS),
+        (2, True, policy.HURRY_SECONDS),
+        (3, False, policy.HURRY_SECONDS),
+    ],
+)
+def test_patience_with_workers_that_were_asked_to_stop(requests, has_started, seconds):
+    assert policy.stop_seconds(requests, has_started=has_started) == seconds
 
 
 def test_backoff_doubles_up_to_its_limit():

@@ -73,7 +73,7 @@ def test_restarts_end_at_the_limit(run):
 
 
 def test_workers_that_do_not_end_by_themselves_are_ended(run, monkeypatch):
-    monkeypatch.setattr(policy, "PEER_EXIT_AFTER_PERMANENT_SECONDS", 0.2)
+    monkeypatch.setattr(policy, "PEER_EXIT_AT_ONCE_SECONDS", 0.2)
     monkeypatch.setattr(policy, "TERMINATE_SECONDS", 0.2)
     began = time.monotonic()
     ended, _ = run({"0.1": {"after": None, "on_terminate": None}, "1.1": {"exit": 100, "message": "no."}})

@@ -12,6 +12,7 @@ from imagetrain_client.cli import parameters
 from imagetrain_client.display import histogram, wording
 
 if TYPE_CHECKING:
+    from imagetrain_trainer.data import dataset
     from imagetrain_trainer.data import info as info_module
     from imagetrain_trainer.data import pack as pack_module
 
@@ -147,13 +148,15 @@ def _print_some(verb: str, lines: list[str]) -> None:
 
 
 def _print_info(found: "info_module.DatasetInfo") -> None:
-    channels = "grey" if found.channels == 1 else "colour"
+    image = found.image
+    colors = "gray" if image.channels == 1 else "color"
+    shards = sum(split.shards for split in found.splits)
     lines = (
         ("name", found.name),
         ("uri", found.uri),
         ("digest", found.digest),
-        ("images", f"{found.records:,}, {_image_size(found)} pixels, {channels}, {found.encoding}"),
-        ("stored", f"{wording.size(found.size_bytes)} in {found.shards} shard{'s' if found.shards > 1 else ''}"),
+        ("images", f"{found.records:,}, {_image_size(image)} pixels, {colors}, {image.encoding}"),
+        ("stored", f"{wording.size(found.size_bytes)} in {shards} shard{'s' if shards > 1 else ''}"),
         ("splits", ", ".join(f"{split.name} {split.records:,}" for split in found.splits)),
         ("classes", str(len(found.class_names))),
     )
@@ -164,7 +167,7 @@ def _print_info(found: "info_module.DatasetInfo") -> None:
         click.echo(line)
 
 
-def _image_size(found: "info_module.DatasetInfo") -> str:
-    if found.height is not None and found.width is not None:
-        return f"{found.height} x {found.width}"
-    return f"{found.min_height}-{found.max_height} x {found.min_width}-{found.max_width}"
+def _image_size(image: "dataset.ImageFacts") -> str:
+    if image.height is not None and image.width is not None:
+        return f"{image.height} x {image.width}"
+    return f"{image.min_height}-{image.max_height} x {image.min_width}-{image.max_width}"

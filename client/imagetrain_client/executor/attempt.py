@@ -57,7 +57,7 @@ class Attempt:
         except (OSError, ValueError):
             return None
 
-    def tick(self, now: float, *, is_chief_publishing: bool) -> bool:
+    def tick(self, now: float, chief_phase: str) -> bool:
         """Note which workers have ended, end the others when their time is up, and tell whether none is left."""
         for rank, worker in list(self._running.items()):
             status = worker.poll()
@@ -65,7 +65,7 @@ class Attempt:
                 self._note_end(rank, status, now)
         if self._running and self._ends and not self._is_stopping:
             first = min(end.at_seconds for end in self._ends.values())
-            if now >= first + policy.patience_seconds(self.ends, is_chief_publishing=is_chief_publishing):
+            if now >= first + policy.patience_seconds(self.ends, chief_phase):
                 self._end_remaining(now)
         if now >= self._kill_at:
             self._kill_all()
@@ -73,10 +73,10 @@ class Attempt:
                 self._note_end(rank, worker.poll() or 0, now)
         return not self._running
 
-    def stop(self, now: float) -> None:
-        """Ask every worker once to save and end; the second time, make them."""
+    def stop(self, now: float, patience_seconds: float) -> None:
+        """Ask every worker to save and end, and end those that have not after `patience_seconds`."""
         self._for_each(processes.WorkerProcess.terminate)
-        self._kill_at = now + (policy.HURRY_SECONDS if self._is_stopping else policy.SAVE_SECONDS)
+        self._kill_at = now + patience_seconds
         self._is_stopping = True
 
     def _end_remaining(self, now: float) -> None:

@@ -15,8 +15,10 @@ CHIEF = 0
 
 # Peers notice a killed worker in 0.2-0.8 s and a stopped one in 6-11 s (coordination-service heartbeat), then exit.
 PEER_EXIT_SECONDS = 15.0
-PEER_EXIT_AFTER_PERMANENT_SECONDS = 3.0  # no attempt follows, so nothing is worth waiting for
-TERMINATE_SECONDS = 10.0  # between SIGTERM and SIGKILL
+# No attempt follows a permanent error, and a worker that waits for a lost peer to join waits for ever, silently.
+PEER_EXIT_AT_ONCE_SECONDS = 3.0
+TERMINATE_SECONDS = 5.0  # between SIGTERM and SIGKILL, in a group that is broken already
+STOP_AT_START_SECONDS = 10.0  # nothing is trained yet, so there is nothing to save
 SAVE_SECONDS = 300.0  # a checkpoint on a slow link; somebody in a hurry interrupts a second time
 HURRY_SECONDS = 2.0  # between a second interrupt and SIGKILL
 FIRST_BACKOFF_SECONDS = 1.0
@@ -107,21 +109,38 @@ def _describe(end: WorkerEnd, code: ExitCode) -> str:
     return f"The worker was ended by {name}{hint}."
 
 
-def patience_seconds(ends: Sequence[WorkerEnd], *, is_chief_publishing: bool) -> float:
+def patience_seconds(ends: Sequence[WorkerEnd], chief_phase: str) -> float:
     """Return how long after the first of `ends` the remaining workers may go on before they are ended too.
 
     A rank that is done leaves early while the chief publishes, and the chief publishes without its peers; a rank that
     was asked to stop leaves early while the chief uploads the checkpoint.
+
+    Args:
+        ends: the ends so far, at least one.
+        chief_phase: the chief's newest phase (imagetrain_api.progress.PHASES).
     """
     codes = {exit_code_of(end.status) for end in ends}
     is_chief_running = all(end.rank != CHIEF for end in ends)
-    if is_chief_running and (is_chief_publishing or codes <= {ExitCode.DONE}):
+    if is_chief_running and (chief_phase in ("publishing", "done") or codes <= {ExitCode.DONE}):
         return math.inf
-    if any(not exit_codes.OUTCOMES[code].is_retryable and code is not ExitCode.DONE for code in codes):
-        return PEER_EXIT_AFTER_PERMANENT_SECONDS
+    is_final = any(not exit_codes.OUTCOMES[code].is_retryable and code is not ExitCode.DONE for code in codes)
+    if is_final or chief_phase == "starting":
+        return PEER_EXIT_AT_ONCE_SECONDS
     if is_chief_running and codes <= {ExitCode.DONE, ExitCode.PREEMPTED}:
         return SAVE_SECONDS
     return PEER_EXIT_SECONDS
+
+
+def stop_seconds(requests: int, *, has_started: bool) -> float:
+    """Return how long workers get to end after the newest of `requests` to stop.
+
+    Args:
+        requests: how often it was asked.
+        has_started: whether training had begun, so that there is something to save.
+    """
+    if requests > 1:
+        return HURRY_SECONDS
+    return SAVE_SECONDS if has_started else STOP_AT_START_SECONDS
 
 
 def backoff_seconds(failures_in_a_row: int) -> float:

@@ -102,12 +102,13 @@ class _Run:
             polling.ProgressPoller(group.config.endpoints) as poller,
         ):
             stops_heeded = 0
-            while not current.tick(time.monotonic(), is_chief_publishing=self._tracker.phase in ("publishing", "done")):
+            while not current.tick(time.monotonic(), self._tracker.phase):
                 for event in self._tracker.observe(poller.newest(), self._restarts):
                     self._listen(event)
                 while stops_heeded < self._stops.count(time.monotonic()):
                     stops_heeded += 1
-                    current.stop(time.monotonic())
+                    patience = policy.stop_seconds(stops_heeded, has_started=self._tracker.phase != "starting")
+                    current.stop(time.monotonic(), patience)
                     self._listen(events.Stopping(cause=self._stops.cause, request=stops_heeded))
                 time.sleep(_TICK_SECONDS)
             return policy.judge(current.ends), current.outcome(policy.CHIEF)
