@@ -2,6 +2,8 @@
 
 import pathlib
 import zipfile
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -56,15 +58,19 @@ class NpzSource(sources.Source):
         return errors.ConfigError(f"array {array!r} of {str(self._path)!r} {rule}.")
 
     def _load(self) -> dict[str, npt.NDArray[Any]]:
-        name = ""
         try:
-            with np.load(self._path, allow_pickle=False) as archive:
-                arrays = {}
-                for name in archive.files:
-                    arrays[name] = archive[name]
-                return arrays
-        except (OSError, zipfile.BadZipFile, EOFError, AttributeError) as e:
+            # np.load would leave a file that it opened, and finds broken, open.
+            with self._path.open("rb") as file:
+                zipfile.ZipFile(file).close()  # raises when it is none
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as archive:
+                    return {name: self._load_array(archive, name) for name in archive.files}
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as e:
             raise errors.ConfigError(f"{str(self._path)!r} must be an .npz file ({str(e)[:80]}).") from e
+
+    def _load_array(self, archive: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
+        try:
+            return archive[name]
         except ValueError as e:
             raise self._refuse(name, "must hold numbers or strings, not Python objects") from e
 

@@ -40,8 +40,8 @@ class PackOptions:
     """Images decoded at the same time; one per processor by default."""
 
     def __post_init__(self) -> None:
-        train, *others = self.ratios
-        if not (train > 0 and all(ratio >= 0 for ratio in others) and all(map(math.isfinite, self.ratios))):
+        is_usable = len(self.ratios) == len(dataset.SPLITS) and all(map(math.isfinite, self.ratios))
+        if not (is_usable and self.ratios[0] > 0 and min(self.ratios) >= 0):
             raise errors.ConfigError(
                 f"ratios must be three finite numbers, the first above 0, the others 0 or more, got {self.ratios!r}."
             )

@@ -1,0 +1,302 @@
+"""Packing: the same bytes every time, nothing half-written visible, and every refusal named."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagetrain_trainer import errors
+from imagetrain_trainer.data import dataset, info, pack, reader
+from imagetrain_trainer.storage import local, store
+
+
+def contents(folder):
+    root = pathlib.Path(folder)
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def read_all(uri, split):
+    with reader.DatasetReader(store.open_store(str(uri)), split) as records:
+        return records.read(np.arange(records.records))
+
+
+def test_a_tree_keeps_each_files_bytes_and_its_class(tree, tmp_path):
+    summary = pack.pack(tree, str(tmp_path / "out"))
+    assert summary.dataset.class_names == ("cats", "dogs")
+    assert {name: split.class_counts for name, split in summary.dataset.splits.items()} == {
+        "train": (6, 6),
+        "validation": (2, 2),
+        "test": (2, 2),
+    }
+    assert summary.dataset.image == dataset.ImageFacts(
+        encoding="mixed", channels=3, height=8, width=6, min_height=8, max_height=8, min_width=6, max_width=6
+    )
+    seen = set()
+    for split in dataset.SPLITS:
+        batch = read_all(tmp_path / "out", split)
+        seen.update(batch.keys)
+        for payload, key, label, kind in zip(batch.payloads, batch.keys, batch.labels, batch.formats, strict=True):
+            assert payload == (tree / key).read_bytes()
+            assert summary.dataset.class_names[label] == key.split("/")[0]
+            assert kind == key.split(".")[1]
+    assert len(seen) == 20
+
+
+def test_sizes_that_differ_are_summarized(tree, tmp_path):
+    Image.new("RGB", (30, 2)).save(tree / "cats" / "wide.png")
+    image = pack.pack(tree, str(tmp_path / "out")).dataset.image
+    assert (image.height, image.width) == (None, None)
+    assert (image.min_height, image.max_height, image.min_width, image.max_width) == (2, 8, 6, 30)
+
+
+def test_statistics_are_those_of_the_train_split(npz, arrays, tmp_path):
+    packed = pack.pack(npz, str(tmp_path / "out")).dataset
+    positions = [int(key[2:-1]) for key in read_all(tmp_path / "out", "train").keys]
+    pixels = arrays["x"][positions].astype(float)
+    assert packed.mean == (round(pixels.mean(), 6),)
+    assert packed.std == (round(pixels.std(), 6),)
+
+
+def test_a_given_test_split_is_kept(tmp_path, arrays):
+    x, y = arrays["x"], arrays["y"]
+    np.savez(tmp_path / "set.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    packed = pack.pack(tmp_path / "set.npz", str(tmp_path / "out")).dataset
+    assert {name: split.records for name, split in packed.splits.items()} == {"train": 45, "validation": 15, "test": 30}
+    assert packed.split_ratios == {"train": 3, "validation": 1}
+    assert sorted(read_all(tmp_path / "out", "test").keys) == sorted(f"x_test[{i}]" for i in range(30))
+
+
+def test_the_bytes_do_not_depend_on_time_threads_or_folder_order(tree, tmp_path):
+    pack.pack(tree, str(tmp_path / "a" / "pets"), pack.PackOptions(threads=1, shard_size_bytes=2048))
+    copy = tmp_path / "copy" / "pets"
+    for path in sorted(tree.rglob("*.*"), reverse=True):
+        target = copy / path.relative_to(tree)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    pack.pack(copy, str(tmp_path / "b" / "pets"), pack.PackOptions(threads=7, shard_size_bytes=2048))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_the_bytes_never_change_between_versions(tmp_path):
+    x = (np.arange(10 * 4 * 4) % 251).astype(np.uint8).reshape(10, 4, 4)
+    np.savez(tmp_path / "fixed.npz", x=x, y=np.arange(10) % 2)
+    summary = pack.pack(tmp_path / "fixed.npz", str(tmp_path / "out"))
+    assert summary.dataset.digest == "sha256:e4b1379162f65fde116e65d5c64a80c5ffed81ac4b35653f8795c26125018c8b"
+
+
+def test_the_seed_changes_the_split(npz, tmp_path):
+    for seed in (0, 1):
+        pack.pack(npz, str(tmp_path / f"{seed}"), pack.PackOptions(seed=seed))
+    assert set(read_all(tmp_path / "0", "test").keys) != set(read_all(tmp_path / "1", "test").keys)
+
+
+def test_shards_keep_to_their_size(npz, tmp_path):
+    splits = pack.pack(npz, str(tmp_path / "out"), pack.PackOptions(shard_size_bytes=2048)).dataset.splits
+    sizes = [shard.size_bytes for shard in splits["train"].shards]
+    assert len(sizes) > 3
+    assert max(sizes) <= 2048
+    assert min(sizes[:-1]) > 1500
+
+
+def test_progress_and_summary_tell_what_was_done(tree, tmp_path):
+    (tree / "notes.txt").write_text("x")
+    Image.new("RGB", (6, 8)).save(tree / "cats" / "a.webp")
+    seen = []
+    summary = pack.pack(tree, str(tmp_path / "out"), on_progress=seen.append)
+    assert seen == [pack.PackProgress(stage, i, 21) for stage in ("scan", "write") for i in range(1, 22)]
+    assert summary.uri == f"file://{tmp_path}/out/"
+    assert summary.conversions == {"webp to png": 1}
+    assert summary.ignored == ("notes.txt",)
+    files = contents(tmp_path / "out")
+    assert summary.size_bytes == sum(len(data) for name, data in files.items() if name != "dataset.json")
+
+
+def test_a_bad_image_stops_the_pack_and_is_named(tree, tmp_path):
+    (tree / "dogs" / "03.jpeg").write_bytes(b"junk")
+    (tree / "dogs" / "05.jpeg").write_bytes(b"")
+    with pytest.raises(
+        errors.ConfigError, match=r"dogs/03.jpeg' must be an image that Pillow can read\. .* --skip-bad"
+    ):
+        pack.pack(tree, str(tmp_path / "out"))
+    assert contents(tmp_path / "out") == {}
+
+
+def test_skip_bad_lists_what_it_leaves_out(tree, tmp_path):
+    (tree / "dogs" / "03.jpeg").write_bytes(b"junk")
+    (tree / "dogs" / "05.jpeg").write_bytes(b"")
+    summary = pack.pack(tree, str(tmp_path / "out"), pack.PackOptions(skip_bad=True))
+    assert [skipped.key for skipped in summary.skipped] == ["dogs/03.jpeg", "dogs/05.jpeg"]
+    assert "must be an image, got an empty file" in summary.skipped[1].reason
+    assert summary.dataset.records == 18
+
+
+def test_too_few_images_left_by_skip_bad_is_an_error(tree, tmp_path):
+    for number in range(8):
+        (tree / "dogs" / f"{number:02}.jpeg").write_bytes(b"junk")
+    with pytest.raises(errors.ConfigError, match="class 'dogs' must have at least 3 images, one for each split, got 2"):
+        pack.pack(tree, str(tmp_path / "out"), pack.PackOptions(skip_bad=True))
+
+
+def test_mixed_channels_name_one_of_each(tree, tmp_path):
+    Image.new("L", (6, 8)).save(tree / "cats" / "gray.png")
+    with pytest.raises(
+        errors.ConfigError, match=r"1 are gray \(such as 'cats/gray.png'\) and 20 are color \(such as 'cats/00"
+    ):
+        pack.pack(tree, str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mixed_channels_may_be_made_equal(tree, tmp_path, channels):
+    Image.new("L", (6, 8), 100).save(tree / "cats" / "gray.png")
+    summary = pack.pack(tree, str(tmp_path / "out"), pack.PackOptions(channels=channels))
+    assert summary.dataset.image.channels == channels
+    assert len(summary.dataset.mean) == channels
+    assert summary.conversions == ({"rgb to gray": 20} if channels == 1 else {})
+
+
+@pytest.mark.parametrize("place", ["folder", "moto_s3", "versitygw_s3"])
+def test_a_destination_that_holds_a_data_set_is_refused(request, monkeypatch, npz, tmp_path, place):
+    if place == "folder":
+        uri = str(tmp_path / "out")
+    else:
+        server = request.getfixturevalue(place)
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        uri = f"s3://{server.create_bucket('taken-destination')}/numbers/v1/"
+    first = pack.pack(npz, uri)
+    with pytest.raises(errors.ObjectExistsError, match=rf"{first.uri} must not hold a data set.* choose a new prefix"):
+        pack.pack(npz, uri, pack.PackOptions(seed=1))
+    assert info.describe(uri).digest == first.dataset.digest
+
+
+def test_a_destination_with_other_files_is_refused(npz, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("x")
+    with pytest.raises(errors.ConfigError, match=r"out/ must be empty, got 'thesis.tex' in it"):
+        pack.pack(npz, str(tmp_path / "out"))
+
+
+def test_a_destination_inside_the_source_is_refused(tree):
+    for destination in (str(tree), str(tree / "packed"), (tree / "packed").as_uri()):
+        with pytest.raises(errors.ConfigError, match="destination must lie outside the source"):
+            pack.pack(tree, destination)
+
+
+def test_a_destination_that_is_a_file_is_refused(npz, tmp_path):
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(errors.StorageError, match="out"):
+        pack.pack(npz, str(tmp_path / "out"))
+
+
+def test_a_denied_destination_shows_before_any_image_is_read(versitygw_s3, monkeypatch, tree):
+    bucket = versitygw_s3.create_bucket("denied-destination")
+    for name, value in versitygw_s3.create_read_only_user(bucket).environment().items():
+        monkeypatch.setenv(name, value)
+    (tree / "cats" / "00.png").write_bytes(b"junk")
+    with pytest.raises(errors.AccessDeniedError, match=f"cannot write s3://{bucket}/x/"):
+        pack.pack(tree, f"s3://{bucket}/x/")
+
+
+def test_a_full_disk_is_named(npz, tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(local.os, "fsync", fail)
+    with pytest.raises(errors.DiskFullError, match="no space is left"):
+        pack.pack(npz, str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"ratios": (0, 1, 1)}, r"ratios must be three finite numbers, the first above 0"),
+        ({"ratios": (3, -1, 1)}, "ratios must be"),
+        ({"ratios": (3, 1, float("inf"))}, "ratios must be"),
+        ({"ratios": (3, 1)}, "ratios must be"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"shard_size_bytes": 10}, "shard size must be at least 1024 bytes, got 10"),
+        ({"channels": 4}, "channels must be 1 or 3, got 4"),
+        ({"threads": 0}, "threads must be at least 1, got 0"),
+    ],
+)
+def test_an_option_that_breaks_a_rule_is_named(options, rule):
+    with pytest.raises(errors.ConfigError, match=rule):
+        pack.PackOptions(**options)
+
+
+def test_a_source_that_changes_meanwhile_is_refused(tree, tmp_path):
+    def disturb(progress):
+        if progress == pack.PackProgress("scan", 20, 20):
+            for path in (tree / "cats").iterdir():
+                Image.new("RGB", (6, 8)).save(path)
+
+    with pytest.raises(errors.ConfigError, match=r"source must not change while it is packed, and 'cats/\d+.png' did"):
+        pack.pack(tree, str(tmp_path / "out"), on_progress=disturb)
+
+
+PACK_AND_DIE = """
+import os, signal, sys
+from imagetrain_trainer.data import pack
+def die(progress):
+    if progress.stage == "write" and progress.done == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+pack.pack(sys.argv[1], sys.argv[2], pack.PackOptions(shard_size_bytes=int(sys.argv[4])), die)
+"""
+
+
+@pytest.mark.parametrize(("done", "shard_size_bytes"), [(1, 2048), (40, 2048), (89, 2048), (60, 1024)])
+def test_a_killed_pack_is_invisible_and_a_rerun_gives_the_same_bytes(npz, tmp_path, done, shard_size_bytes):
+    """The last case left more shards than the rerun writes: they go away."""
+    command = [sys.executable, "-c", PACK_AND_DIE, npz, tmp_path / "out", str(done), str(shard_size_bytes)]
+    assert subprocess.run(command, check=False, env=os.environ).returncode == -signal.SIGKILL
+    with pytest.raises(errors.ObjectNotFoundError, match="holds no packed data set"):
+        info.describe(str(tmp_path / "out"))
+    options = pack.PackOptions(shard_size_bytes=2048)
+    pack.pack(npz, str(tmp_path / "out"), options)
+    pack.pack(npz, str(tmp_path / "clean"), options)
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+def test_a_lost_answer_to_the_last_write_is_no_failure(npz, tmp_path, monkeypatch):
+    put = local.LocalStore.put
+
+    def put_twice(self, key, data, **options):
+        result = put(self, key, data, **options)
+        return put(self, key, data, **options) if key == dataset.KEY else result
+
+    monkeypatch.setattr(local.LocalStore, "put", put_twice)
+    pack.pack(npz, str(tmp_path / "out"))
+
+
+def test_another_pack_that_published_first_wins(npz, tmp_path):
+    def overtake(progress):
+        if progress == pack.PackProgress("write", 90, 90):
+            (tmp_path / "out" / "dataset.json").write_bytes(b"another's")
+
+    with pytest.raises(errors.ObjectExistsError, match=r"dataset.json must not exist yet"):
+        pack.pack(npz, str(tmp_path / "out"), on_progress=overtake)
+    assert (tmp_path / "out" / "dataset.json").read_bytes() == b"another's"
+
+
+def test_info_describes_what_was_packed(tree, tmp_path):
+    summary = pack.pack(tree, str(tmp_path / "out"), pack.PackOptions(name="my pets"))
+    described = info.describe(str(tmp_path / "out"))
+    assert (described.name, described.records, described.digest) == ("my pets", 20, summary.dataset.digest)
+    assert described.histogram() == [
+        ("cats", {"train": 6, "validation": 2, "test": 2}),
+        ("dogs", {"train": 6, "validation": 2, "test": 2}),
+    ]
+    document = described.as_json()
+    assert document["splits"]["train"] == {
+        "records": 12,
+        "shards": 1,
+        "sizeBytes": summary.dataset.splits["train"].size_bytes,
+        "classCounts": {"cats": 6, "dogs": 6},
+    }
+    assert document["image"]["minHeight"] == 8
+    assert document["sizeBytes"] == described.size_bytes
