@@ -24,7 +24,18 @@ RECORD = example.Record(b"\x89PNG", 3, "png", 10, 300, 3, "cats/größe.png")
     )
 )
 def test_any_record_is_read_back(record):
-    assert example.decode_record(example.encode_record(record)) == record
+    data = example.encode_record(record)
+    assert example.decode_record(data) == record
+    assert example._read_own_layout(data) == record
+
+
+@hypothesis.given(st.permutations(range(7)))
+def test_features_in_any_order_are_read(order):
+    data = example.encode_record(RECORD)
+    ((_, first, last),) = example._fields(data, 0, len(data))
+    entries = [data[start - 2 : stop] for _, start, stop in example._fields(data, first, last)]
+    shuffled = data[:first] + b"".join(entries[number] for number in order)
+    assert example.decode_record(shuffled) == RECORD
 
 
 def test_a_file_name_that_is_not_utf8_is_read_back():
