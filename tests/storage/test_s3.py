@@ -115,8 +115,42 @@ def test_a_bad_profile_is_a_config_error(moto_s3, monkeypatch):
 def test_settings_override_the_environment(moto_s3, monkeypatch):
     use(moto_s3, monkeypatch)
     bucket = moto_s3.create_bucket("overridden")
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    settings = store.S3Settings(endpoint_url=moto_s3.endpoint_url, region="eu-west-1")
+    store.open_store(f"s3://{bucket}/", settings).put("a", b"1")
+
+
+def test_the_endpoint_of_s3_alone_counts_more_than_the_general_one(moto_s3, monkeypatch):
+    use(moto_s3, monkeypatch)
+    bucket = moto_s3.create_bucket("specific")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    store.open_store(f"s3://{bucket}/", store.S3Settings(endpoint_url=moto_s3.endpoint_url, region="eu-west-1"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_s3.endpoint_url)
+    store.open_store(f"s3://{bucket}/").put("a", b"1")
+
+
+def test_expiring_credentials_are_asked_for_again(moto_s3, monkeypatch, tmp_path):
+    """The provider's answers are trusted for nine minutes, and botocore's live ten more at least."""
+    script = tmp_path / "credentials"
+    calls = tmp_path / "calls"
+    expiry = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 5))
+    answer = json.dumps(
+        {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "SessionToken": "c", "Expiration": expiry}
+    )
+    script.write_text(f"#!/bin/sh\necho x >> {calls}\necho '{answer}'\n")
+    script.chmod(0o755)
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = {script}\n")
+    use(moto_s3, monkeypatch)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    bucket = moto_s3.create_bucket("expiring")
+    opened = store.open_store(f"s3://{bucket}/")
+    begun = len(calls.read_text().split())
+    opened.put("a", b"1")
+    assert len(calls.read_text().split()) > begun
 
 
 def test_a_refused_connection_shows_quickly(moto_s3, monkeypatch):

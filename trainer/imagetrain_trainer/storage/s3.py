@@ -73,7 +73,7 @@ def open_s3(bucket: str, prefix: str, settings: store.S3Settings) -> "S3Store":
     """Open a bucket's prefix and check with one request that it can be reached; raises as `store.open_store` does."""
     uri = f"s3://{bucket}/{prefix}"
     client, provider = _build_client(uri, settings)
-    opened = S3Store(bucket, prefix, client, provider)
+    opened = S3Store(bucket, prefix, client, _build_objects(bucket, client, provider))
     problem = opened.diagnose_bucket()
     if problem is not None:
         raise problem
@@ -97,44 +97,52 @@ def _build_client(uri: str, settings: store.S3Settings) -> tuple["S3Client", obs
         ) from e
 
 
+def _build_objects(bucket: str, client: "S3Client", provider: obstore_boto3.Boto3CredentialProvider) -> ObstoreS3:
+    endpoint = client.meta.endpoint_url
+    return ObstoreS3(
+        bucket,
+        endpoint=endpoint,
+        # obstore reads the environment too, and would prefer AWS_ENDPOINT_URL_S3 over `endpoint`.
+        aws_endpoint_url_s3=endpoint,
+        region=client.meta.region_name or _DEFAULT_REGION,
+        virtual_hosted_style_request=False,
+        credential_provider=provider,
+        client_options=_CLIENT | {"allow_http": endpoint.startswith("http://")},
+        retry_config=_RETRIES,
+    )
+
+
 class S3Store(store.ObjectStore):
     """Objects of one bucket below a prefix; retries end after 60 s, and a request that stalls after 20 s."""
 
-    def __init__(
-        self,
-        bucket: str,
-        prefix: str,
-        client: "S3Client",
-        provider: obstore_boto3.Boto3CredentialProvider,
-    ) -> None:
+    def __init__(self, bucket: str, prefix: str, client: "S3Client", objects: ObstoreS3) -> None:
         super().__init__(f"s3://{bucket}/{prefix}")
-        self._bucket, self._prefix, self._client, self._provider = bucket, prefix, client, provider
+        self._bucket, self._prefix, self._client, self._objects = bucket, prefix, client, objects
         self._endpoint = client.meta.endpoint_url
-        self._objects = ObstoreS3(
-            bucket,
-            prefix=prefix or None,
-            endpoint=self._endpoint,
-            region=client.meta.region_name or _DEFAULT_REGION,
-            virtual_hosted_style_request=False,
-            credential_provider=provider,
-            client_options=_CLIENT | {"allow_http": self._endpoint.startswith("http://")},
-            retry_config=_RETRIES,
-        )
+
+    def _path(self, key: str) -> str:
+        """Return the key within the bucket."""
+        store.check_key(key)
+        return f"{self._prefix}/{key}" if self._prefix else key
+
+    def _folder(self, prefix: str) -> str | None:
+        parts = [part for part in (self._prefix, store.check_prefix(prefix)) if part]
+        return "/".join(parts) or None
 
     def get(self, key: str) -> bytes:
         """Read a whole object."""
         with self._translated(key, "read"):
-            return obstore.get(self._objects, store.check_key(key)).bytes().to_bytes()
+            return obstore.get(self._objects, self._path(key)).bytes().to_bytes()
 
     def get_ranges(self, key: str, starts: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
         """Read several byte ranges of one object, up to ten requests at a time."""
         if not starts:
             return []
-        store.check_key(key)
+        path = self._path(key)
         with self._translated(key, "read"):
             try:
                 chunks = obstore.get_ranges(
-                    self._objects, key, starts=starts, lengths=lengths, coalesce=_COALESCE_BYTES
+                    self._objects, path, starts=starts, lengths=lengths, coalesce=_COALESCE_BYTES
                 )
             except obstore_errors.BaseError as e:
                 if _read_code(e) == "InvalidRange":
@@ -172,11 +180,11 @@ class S3Store(store.ObjectStore):
 
     def _put(self, key: str, body: bytes | pathlib.Path, *, mode: "PutMode", content_type: str | None) -> str | None:
         attributes: Any = {"Content-Type": content_type} if content_type else None
-        store.check_key(key)
+        path = self._path(key)
         with self._translated(key, "write"):
             result = obstore.put(
                 self._objects,
-                key,
+                path,
                 body,
                 attributes=attributes,
                 mode=mode,
@@ -187,9 +195,9 @@ class S3Store(store.ObjectStore):
 
     def download_file(self, key: str, path: pathlib.Path) -> store.ObjectInfo:
         """Stream an object to a local file, which appears at `path` only when complete."""
-        store.check_key(key)
+        remote = self._path(key)
         with self._translated(key, "read"):
-            result = obstore.get(self._objects, key)
+            result = obstore.get(self._objects, remote)
             chunks = iter(result.stream())
         with local.translate_os_errors(path.absolute().as_uri(), "write"), local.write_atomically(path) as file:
             while (chunk := self._next_chunk(key, chunks)) is not None:
@@ -202,41 +210,41 @@ class S3Store(store.ObjectStore):
 
     def head(self, key: str) -> store.ObjectInfo:
         """Return an object's size and ETag."""
-        store.check_key(key)
+        path = self._path(key)
         with self._translated(key, "read"):
-            meta = obstore.head(self._objects, key)
+            meta = obstore.head(self._objects, path)
         return store.ObjectInfo(key, meta["size"], meta["e_tag"])
 
     def list(self, prefix: str = "") -> Iterator[store.ObjectInfo]:
         """Yield the objects below a folder, sorted by key."""
-        prefix = store.check_prefix(prefix)
-        pages = obstore.list(self._objects, prefix or None)
+        folder, skipped = self._folder(prefix), len(self._prefix) + 1 if self._prefix else 0
+        pages = obstore.list(self._objects, folder)
         while True:
-            with self._translated(f"{prefix}/" if prefix else "", "list"):
+            with self._translated(prefix, "list"):
                 page = next(pages, None)
             if page is None:
                 return
             for meta in page:
-                yield store.ObjectInfo(meta["path"], meta["size"], meta["e_tag"])
+                yield store.ObjectInfo(meta["path"][skipped:], meta["size"], meta["e_tag"])
 
     def list_folders(self, prefix: str = "") -> builtins.list[str]:
         """Return the names of the folders right below a folder, by one delimiter listing."""
-        prefix = store.check_prefix(prefix)
-        with self._translated(f"{prefix}/" if prefix else "", "list"):
-            found = obstore.list_with_delimiter(self._objects, prefix or None)
+        folder = self._folder(prefix)
+        with self._translated(prefix, "list"):
+            found = obstore.list_with_delimiter(self._objects, folder)
         return sorted(folder.rstrip("/").rpartition("/")[2] for folder in found["common_prefixes"])
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects, a thousand per request; one that is not there is not an error."""
-        names = [store.check_key(key) for key in keys]
-        if names:
-            with self._translated(names[0], "delete"):
-                obstore.delete(self._objects, names)
+        keys = list(keys)
+        paths = [self._path(key) for key in keys]
+        if paths:
+            with self._translated(keys[0], "delete"):
+                obstore.delete(self._objects, paths)
 
     def child(self, prefix: str) -> "S3Store":
-        """Return the store of a folder below this one; it shares the credentials."""
-        parts = [part for part in (self._prefix, store.check_prefix(prefix)) if part]
-        return S3Store(self._bucket, "/".join(parts), self._client, self._provider)
+        """Return the store of a folder below this one; it shares the connections and credentials."""
+        return S3Store(self._bucket, self._folder(prefix) or "", self._client, self._objects)
 
     @contextlib.contextmanager
     def _translated(self, key: str, action: str) -> Iterator[None]:
