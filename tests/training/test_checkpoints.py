@@ -29,6 +29,7 @@ def test_loaded_checkpoint_equals_the_saved_one(run_store: storage.ObjectStore) 
     for name, array in made(7, 0.1).arrays.items():
         np.testing.assert_array_equal(loaded.arrays[name], array)
         assert loaded.arrays[name].dtype == array.dtype
+        assert loaded.arrays[name].shape == array.shape
 
 
 def test_nothing_saved_is_nothing_loaded(run_store: storage.ObjectStore) -> None:

@@ -15,7 +15,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy import typing as npt
@@ -73,9 +72,7 @@ class CheckpointStore:
         """
         folder = _folder(checkpoint.step)
         if not self._store.exists(f"{folder}/{MANIFEST_KEY}"):
-            state = safetensors.numpy.save(
-                {key: np.ascontiguousarray(array) for key, array in checkpoint.arrays.items()}
-            )
+            state = safetensors.numpy.save({key: array.copy(order="C") for key, array in checkpoint.arrays.items()})
             self._store.put(f"{folder}/{STATE_KEY}", state)
             manifest = {
                 "schemaVersion": SCHEMA_VERSION,

@@ -43,11 +43,11 @@ def _check_gpus(settings: job.WorkerSettings) -> None:
         )
 
 
-def build_strategy(recovery: job.RecoverySettings) -> tf.distribute.MultiWorkerMirroredStrategy:
+def build_strategy() -> tf.distribute.MultiWorkerMirroredStrategy:
     """Join the group: returns when every worker has come.
 
-    The collective timeout is a backstop behind the supervisor's watchdog, so it is the longest silence that any phase
-    may show: the chief's peers wait in a collective while it saves a checkpoint.
+    No collective timeout is set. TensorFlow 2.21 keeps one sleeping thread a collective for as long as its timeout
+    (thousands within a minute, until the process may start no more), and the supervisor's watchdog ends a silent worker
+    anyway.
     """
-    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=float(recovery.start_timeout_seconds))
-    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    return tf.distribute.MultiWorkerMirroredStrategy()

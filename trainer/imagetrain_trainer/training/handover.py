@@ -48,7 +48,7 @@ def publish_run(
                 uri=worker.config.job.spec.data.uri,
                 digest=dataset.digest,
                 class_names=dataset.class_names,
-                samples_by_split={name: split.records for name, split in dataset.splits.items()},
+                samples={name: split.records for name, split in dataset.splits.items()},
             ),
             test_batches=lambda: read_batches(test, worker.config.job.spec.model.input_shape),
             calibration_images=_read_calibration(around.train, worker.config),

@@ -82,8 +82,11 @@ def run(
     group.configure_tensorflow(worker)
     data = storage.open_store(spec.data.uri, s3)
     with reader.DatasetReader(data, "train") as train, reader.DatasetReader(data, "validation") as validation:
+        report.enter("starting", f"waiting for {len(config.endpoints)} worker(s)")
+        strategy = group.build_strategy()  # before anything that makes TensorFlow's context
+        report.enter("starting", "building the model")
         around = _build_surroundings(worker, train, validation, output, report, is_stopping)
-        trained = _build_loop(worker, around)
+        trained = _build_loop(worker, strategy, around)
         trained.run()
         if worker.rank != 0:
             return outcomes.build_outcome(exit_codes.ExitCode.DONE, "Training is done; the chief publishes.")
@@ -112,16 +115,15 @@ def _build_surroundings(
     )
 
 
-def _build_loop(worker: environment.WorkerEnvironment, around: loop.Surroundings) -> loop.TrainingLoop:
+def _build_loop(
+    worker: environment.WorkerEnvironment, strategy: tf.distribute.Strategy, around: loop.Surroundings
+) -> loop.TrainingLoop:
     spec = worker.config.job.spec
+    if spec.model.module:
+        registry.load_module(spec.model.module)
     keras.utils.clear_session()  # layer names are part of a checkpoint
     keras.utils.set_random_seed(spec.training.seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if spec.training.precision == "bfloat16" else "float32")
-    if spec.model.module:
-        registry.load_module(spec.model.module)
-    around.report.enter("starting", f"waiting for {len(worker.config.endpoints)} worker(s)")
-    strategy = group.build_strategy(spec.recovery)
-    around.report.enter("starting", "building the model")
     build = functools.partial(
         registry.build_model,
         spec.model.architecture,

@@ -49,9 +49,7 @@ class Reporter:
             updated_at=self._clock(),
         )
 
-    def record_steps(  # noqa: D417
-        self, steps: int, images: int, seconds: float, stall_seconds: float, **fields: object
-    ) -> None:
+    def record_steps(self, steps: int, images: int, seconds: float, stall_seconds: float, **fields: object) -> None:
         """Count finished steps and share the progress.
 
         Args:

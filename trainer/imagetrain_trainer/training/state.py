@@ -69,14 +69,11 @@ def average_statistics(strategy: tf.distribute.Strategy, model: keras.Model) -> 
     if not statistics or strategy.num_replicas_in_sync == 1:
         return
 
-    @tf.function
-    def mean() -> list[tf.Tensor]:
-        def gather() -> list[tf.Tensor]:
-            context = tf.distribute.get_replica_context()
-            values = [tf.identity(variable.read_value()) for variable in statistics]
-            return list(context.all_reduce(tf.distribute.ReduceOp.MEAN, values))
+    def average() -> list[tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        values = [tf.identity(variable.read_value()) for variable in statistics]
+        return list(context.all_reduce(tf.distribute.ReduceOp.MEAN, values))
 
-        return list(strategy.run(gather))
-
-    for variable, value in zip(statistics, mean(), strict=True):
+    averages = tf.function(lambda: strategy.run(average))()
+    for variable, value in zip(statistics, averages, strict=True):
         variable.assign(strategy.experimental_local_results(value)[0])

@@ -31,3 +31,5 @@ def configure(log_format: str, rank: int) -> None:
     else:
         handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s rank={rank} %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for name in ("boto3", "botocore", "absl", "tensorflow"):  # each credential found, each all-reduce planned
+        logging.getLogger(name).setLevel(logging.WARNING)
