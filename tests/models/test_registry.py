@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.models import registry
+from imagetrain_trainer.models import normalization, registry
 
 NEWCOMER = """
 import keras
@@ -69,18 +69,20 @@ def test_logits_are_float32_under_mixed_precision():
     try:
         model = build()
         assert model.output.dtype == "float32"
-        assert model.layers[-2].compute_dtype == "bfloat16"
+        assert model.get_layer("rescale").compute_dtype == "bfloat16"
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize("is_synchronized", [True, False])
+@pytest.mark.parametrize(
+    ("is_synchronized", "kind"),
+    [(True, normalization.SynchronizedBatchNormalization), (False, keras.layers.BatchNormalization)],
+)
 @pytest.mark.parametrize("name", ["small_cnn", "mobilenet_v2"])
-def test_every_batch_normalization_spans_what_the_job_asks_for(name, is_synchronized):
+def test_every_batch_normalization_spans_what_the_job_asks_for(name, is_synchronized, kind):
     model = registry.build_model(name, input_shape=(28, 28, 1), classes=2, synchronized_batch_norm=is_synchronized)
-    found = [layer.synchronized for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert found
-    assert set(found) == {is_synchronized}
+    found = {type(layer) for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+    assert found == {kind}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import keras
 
-from imagetrain_api import schema
+from imagetrain_api import rules
 from imagetrain_trainer import errors
 from imagetrain_trainer.models import registry
 
@@ -51,13 +51,13 @@ def build_mobilenet_v2(
     images: keras.KerasTensor,
     context: registry.BuildContext,
     *,
-    alpha: Annotated[float, schema.Setting(doc="Width multiplier of every layer.", minimum=0.1, maximum=2.0)] = 1.0,
+    alpha: Annotated[float, rules.Setting(doc="Width multiplier of every layer.", minimum=0.1, maximum=2.0)] = 1.0,
     dropout: Annotated[
-        float, schema.Setting(doc="Share of features dropped before the classifier.", minimum=0, exclusive_maximum=1)
+        float, rules.Setting(doc="Share of features dropped before the classifier.", minimum=0, exclusive_maximum=1)
     ] = 0.2,
     output_stride: Annotated[
         int | None,
-        schema.Setting(doc="Image side over the side of the last map: 4, 8, 16 or 32; chosen by image size if absent."),
+        rules.Setting(doc="Image side over the side of the last map: 4, 8, 16 or 32; chosen by image size if absent."),
     ] = None,
 ) -> keras.KerasTensor:
     """Map images (batch, height, width, channels) in 0..1 to logits (batch, classes).
@@ -90,7 +90,7 @@ def plan_strides(output_stride: int) -> tuple[int, ...]:
     """
     if output_stride not in OUTPUT_STRIDES:
         path = f"{registry.OPTIONS_PATH}.outputStride"
-        raise errors.ConfigError(str(schema.FieldError(path, f"be one of {OUTPUT_STRIDES}", output_stride)))
+        raise errors.ConfigError(str(rules.FieldError(path, f"be one of {OUTPUT_STRIDES}", output_stride)))
     strides = [STEM_STRIDE, *(stage.stride for stage in STAGES)]
     while math.prod(strides) > output_stride:
         strides[strides.index(2)] = 1

@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from imagetrain_api import schema
+from imagetrain_api import rules, schema
 from imagetrain_trainer import errors
 from imagetrain_trainer.models import normalization
 
@@ -177,7 +177,7 @@ def _find(name: str) -> Architecture:
     near = difflib.get_close_matches(name, architecture_names(), n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"An architecture of your own needs {MODULE_PATH}."
     raise errors.ConfigError(
-        str(schema.FieldError(ARCHITECTURE_PATH, f"be one of {', '.join(architecture_names())}", name, hint))
+        str(rules.FieldError(ARCHITECTURE_PATH, f"be one of {', '.join(architecture_names())}", name, hint))
     )
 
 
@@ -193,9 +193,9 @@ def _options_document(builder: Builder) -> type[schema.Document]:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
         hint = hints.get(parameter.name, Any)
-        rules = next((item for item in getattr(hint, "__metadata__", ()) if isinstance(item, schema.Setting)), None)
+        declared = next((item for item in getattr(hint, "__metadata__", ()) if isinstance(item, rules.Setting)), None)
         default = dataclasses.MISSING if parameter.default is inspect.Parameter.empty else parameter.default
-        field: Any = dataclasses.field(default=default, metadata={"setting": rules or schema.Setting(doc="")})
+        field: Any = dataclasses.field(default=default, metadata={"setting": declared or rules.Setting(doc="")})
         fields.append((parameter.name, hint, field))
     return dataclasses.make_dataclass("Options", fields, bases=(schema.Document,), frozen=True, kw_only=True)
 
@@ -210,11 +210,11 @@ def _decode_options(document: type[schema.Document], options: Mapping[str, Any])
 
 def _checked_shape(name: str, entry: Architecture, shape: Sequence[int]) -> tuple[int, int, int]:
     if len(shape) != 3:
-        raise errors.ConfigError(str(schema.FieldError(INPUT_SHAPE_PATH, "be [height, width, channels]", list(shape))))
+        raise errors.ConfigError(str(rules.FieldError(INPUT_SHAPE_PATH, "be [height, width, channels]", list(shape))))
     height, width, channels = shape
     if min(height, width) < entry.smallest_side_pixels:
         rule = f"be at least {entry.smallest_side_pixels} pixels high and wide for {name}"
-        raise errors.ConfigError(str(schema.FieldError(INPUT_SHAPE_PATH, rule, list(shape), "Pack larger images.")))
+        raise errors.ConfigError(str(rules.FieldError(INPUT_SHAPE_PATH, rule, list(shape), "Pack larger images.")))
     return height, width, channels
 
 
