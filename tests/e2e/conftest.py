@@ -37,11 +37,14 @@ class Imagetrain:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.runs = folder / "cache" / "imagetrain" / "runs"
+        self._started: list[subprocess.Popen[str]] = []
         self._environment = {"XDG_CACHE_HOME": str(folder / "cache")}
 
-    def start(self, *arguments: object, prefix: collections.abc.Sequence[str] = (), **environment: str) -> Any:
+    def start(
+        self, *arguments: object, prefix: collections.abc.Sequence[str] = (), **environment: str
+    ) -> "subprocess.Popen[str]":
         """Start a command."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*prefix, str(COMMAND), *(str(word) for word in arguments)],
             env={**os.environ, **self._environment, **environment},
             stdin=subprocess.DEVNULL,
@@ -49,18 +52,22 @@ class Imagetrain:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """End what still runs; its workers end with it."""
+        for process in self._started:
+            process.kill()
+            process.communicate()
 
     def __call__(self, *arguments: object, prefix: collections.abc.Sequence[str] = (), **environment: str) -> Finished:
         """Run a command to its end."""
         return self.wait(self.start(*arguments, prefix=prefix, **environment))
 
-    def wait(self, process: Any) -> Finished:
+    def wait(self, process: "subprocess.Popen[str]") -> Finished:
         """Wait for a started command."""
-        try:
-            output, errors = process.communicate(timeout=TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.terminate()  # its workers end with it
-            raise
+        output, errors = process.communicate(timeout=TIMEOUT_SECONDS)
         return Finished(status=process.returncode, output=output, errors=errors)
 
     def logs(self) -> str:
@@ -69,9 +76,11 @@ class Imagetrain:
 
 
 @pytest.fixture
-def imagetrain(tmp_path: pathlib.Path) -> Imagetrain:
+def imagetrain(tmp_path: pathlib.Path) -> collections.abc.Iterator[Imagetrain]:
     """Return the command, with a cache of its own."""
-    return Imagetrain(tmp_path)
+    command = Imagetrain(tmp_path)
+    yield command
+    command.close()
 
 
 @pytest.fixture(scope="session")

@@ -178,7 +178,7 @@ def _explain_end(request: runner.RunRequest, ended: events.Ended, resume_command
         return
     rank = f"rank {ended.rank}, " if ended.rank is not None and request.job.spec.workers > 1 else ""
     advice = OUTCOMES[ended.exit_code]
-    restarts = f" It was restarted {ended.restarts} times." if ended.restarts else ""
+    restarts = f" Restarts: {ended.restarts}." if ended.restarts else ""
     click.echo(f"{failures.PROGRAM}: {rank}{ended.reason}: {ended.message}{restarts} Log: {ended.log}", err=True)
     if advice.is_retryable:
         click.echo(f"{advice.advice} {_how_to_resume(request, resume_command)}", err=True)
