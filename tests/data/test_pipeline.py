@@ -73,6 +73,17 @@ def test_raw_batches_of_any_size_keep_pixels_labels_and_ids():
         assert [item[name].dtype for name in ("images", "labels", "record_ids")] == [np.uint8, np.int32, np.int64]
 
 
+def test_payloads_keep_their_zeros_at_the_end():
+    """numpy's byte strings would drop them."""
+    pixels = np.zeros((2, 2, 2, 1), np.uint8)
+    pixels[:, 0, 0] = 7
+    (item,) = decode([batch_of([image.tobytes() for image in pixels], "raw")], facts("raw", 1, 2, 2), (2, 2, 1))
+    np.testing.assert_array_equal(item["images"], pixels)
+    good = encoded(smooth(8, 8, 3))
+    (item,) = decode([batch_of([good + bytes(5), good], "png")], facts("png", 3), (8, 8, 3))
+    np.testing.assert_array_equal(item["images"][0], item["images"][1])
+
+
 def test_an_empty_batch_of_files_is_an_empty_batch_of_images():
     (item,) = decode([batch_of([], "png")], facts("png", 3), (8, 6, 3))
     assert item["images"].shape == (0, 8, 6, 3)

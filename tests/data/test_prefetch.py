@@ -67,6 +67,16 @@ def test_it_never_reads_further_ahead_than_its_bytes():
             wait_until(lambda expected=taken + 3: len(source.begun) == expected)
 
 
+def test_it_never_reads_further_ahead_than_its_batches():
+    source = GatedReader()
+    with prefetch.Prefetcher(source, batches(100), max_batches=3, concurrent_reads=8) as ahead:
+        wait_until(lambda: len(source.begun) == 3)
+        next(ahead)
+        wait_until(lambda: len(source.begun) == 4)
+        time.sleep(0.02)
+        assert len(source.begun) == 4
+
+
 def test_a_batch_larger_than_the_bound_is_read_alone():
     source = GatedReader(is_open=False)
     with prefetch.Prefetcher(source, batches(5), max_bytes=1) as ahead:
@@ -111,7 +121,7 @@ def test_closing_ends_its_threads_and_starts_nothing_more():
 
 def test_closing_releases_a_consumer_in_another_thread():
     source = GatedReader(is_open=False)
-    ahead = prefetch.Prefetcher(source, batches(10**9), max_bytes=10**6, concurrent_reads=1)
+    ahead = prefetch.Prefetcher(source, batches(10**9), concurrent_reads=1)
     taken = []
     consumer = threading.Thread(target=lambda: taken.extend(ahead))
     consumer.start()

@@ -54,6 +54,12 @@ class NpzSource(sources.Source):
         """Return one image of the arrays, as raw bytes."""
         return images.store_raw(self._images[item.key.partition("[")[0]][item.position])
 
+    def read_payload(self, item: sources.Item, *, is_kept: bool) -> bytes:
+        """Return one image's bytes."""
+        del is_kept  # always
+        payload: bytes = self._images[item.key.partition("[")[0]][item.position].tobytes()
+        return payload
+
     def _refuse(self, array: str, rule: str) -> errors.ConfigError:
         return errors.ConfigError(f"array {array!r} of {str(self._path)!r} {rule}.")
 

@@ -18,8 +18,8 @@ class Prefetcher(Iterator[reader.RecordBatch]):
     """Iterates over batches in order while later ones are being read.
 
     New reads start whenever the consumer takes a batch, up to `max_bytes` of stored bytes ahead (known from the index
-    before a read begins) and always at least one batch. An error of a read is raised when its batch's turn comes. One
-    consumer at a time. Close it, or use it in a `with` block, to end its threads.
+    before a read begins) and `max_batches`, and always at least one batch. An error of a read is raised when its
+    batch's turn comes. One consumer at a time. Close it, or use it in a `with` block, to end its threads.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class Prefetcher(Iterator[reader.RecordBatch]):
         record_ids: Iterable[npt.NDArray[np.integer[Any]]],
         *,
         max_bytes: int = 64 * 1024 * 1024,
+        max_batches: int = 32,
         concurrent_reads: int = 2,
     ) -> None:
         """Begin to read.
@@ -36,11 +37,13 @@ class Prefetcher(Iterator[reader.RecordBatch]):
             source: of the records; it stays open when this is closed.
             record_ids: the record ids of each batch, such as a sampler's steps; consumed lazily.
             max_bytes: most stored bytes that are read and not yet taken.
+            max_batches: most batches that are; small records reach this bound first.
             concurrent_reads: batches being read at the same time, at least 1.
         """
         self._source = source
         self._record_ids = iter(record_ids)
         self._max_bytes = max_bytes
+        self._max_batches = max_batches
         self._pool = concurrent.futures.ThreadPoolExecutor(concurrent_reads, "imagetrain-read-ahead")
         self._pending: collections.deque[tuple[int, concurrent.futures.Future[reader.RecordBatch]]] = (
             collections.deque()
@@ -89,7 +92,7 @@ class Prefetcher(Iterator[reader.RecordBatch]):
 
     def _fill(self) -> None:
         """Start reads until the bound is reached. The lock is held."""
-        while not self._is_closed:
+        while not self._is_closed and len(self._pending) < self._max_batches:
             if self._waiting is None:
                 self._waiting = next(self._record_ids, None)
             if self._waiting is None:

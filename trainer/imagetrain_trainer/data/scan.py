@@ -12,7 +12,7 @@ from imagetrain_trainer import errors
 from imagetrain_trainer.data import dataset, sources, tfrecord
 
 _STATISTICS_DIGITS = 6
-_READ_AHEAD_PER_THREAD = 4
+_CHUNK = 16  # images handed to a thread at a time: small arrays cost less than the handing over
 
 
 class ScannedImage(NamedTuple):
@@ -26,6 +26,9 @@ class ScannedImage(NamedTuple):
     payload_crc: int
     pixel_sums: tuple[int, ...]
     pixel_square_sums: tuple[int, ...]
+
+
+_Result = ScannedImage | errors.ConfigError
 
 
 def scan(
@@ -61,27 +64,23 @@ def scan(
     return taken, refused
 
 
-def _scan_ahead(
-    origin: sources.Source, threads: int
-) -> Iterator[tuple[sources.Item, ScannedImage | errors.ConfigError]]:
+def _scan_ahead(origin: sources.Source, threads: int) -> Iterator[tuple[sources.Item, _Result]]:
     """Yield each item's result in order, with a bounded number of images under way."""
-    pending: collections.deque[tuple[sources.Item, concurrent.futures.Future[ScannedImage | errors.ConfigError]]] = (
-        collections.deque()
-    )
+    pending: collections.deque[concurrent.futures.Future[list[tuple[sources.Item, _Result]]]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads, "imagetrain-scan") as pool:
         try:
-            for item in origin.items:
-                pending.append((item, pool.submit(_scan_one, origin, item)))
-                if len(pending) > threads * _READ_AHEAD_PER_THREAD:
-                    first, future = pending.popleft()
-                    yield first, future.result()
-            for first, future in pending:
-                yield first, future.result()
+            for start in range(0, len(origin.items), _CHUNK):
+                chunk = origin.items[start : start + _CHUNK]
+                pending.append(pool.submit(lambda items: [(item, _scan_one(origin, item)) for item in items], chunk))
+                if len(pending) > 2 * threads:
+                    yield from pending.popleft().result()
+            for future in pending:
+                yield from future.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _scan_one(origin: sources.Source, item: sources.Item) -> ScannedImage | errors.ConfigError:
+def _scan_one(origin: sources.Source, item: sources.Item) -> _Result:
     try:
         image = origin.read(item)
     except errors.ConfigError as e:

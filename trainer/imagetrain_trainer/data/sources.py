@@ -48,10 +48,9 @@ class Source(abc.ABC):
             errors.ConfigError: it is refused; the message names the image and the rule.
         """
 
+    @abc.abstractmethod
     def read_payload(self, item: Item, *, is_kept: bool) -> bytes:
         """Return the bytes to store for one image; `is_kept` says that those are the source's own, to skip decoding."""
-        del is_kept
-        return self.read(item).payload
 
 
 def open_source(path: pathlib.Path, channels: int | None = None) -> Source:
