@@ -3,6 +3,7 @@
 import builtins
 import collections.abc
 import dataclasses
+import datetime as dt
 import hashlib
 import json
 import pathlib
@@ -39,6 +40,11 @@ def build_draft(**changes: object) -> model_manifest.ModelManifest:
     return dataclasses.replace(draft, **changes)  # type: ignore[arg-type]  # any field of the manifest
 
 
+def time_of(unix_seconds: float) -> str:
+    """Return a time as manifests hold it."""
+    return dt.datetime.fromtimestamp(unix_seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def build_variant(model_format: str, path: str, **changes: object) -> model_manifest.Variant:
     """Return a published variant with made-up figures."""
     variant = model_manifest.Variant(
@@ -65,18 +71,19 @@ def write_files(folder: pathlib.Path, seed: int = 0, size_bytes: int = 500) -> p
     return folder
 
 
-def check_invariant(output: store.ObjectStore, *, is_latest_exact: bool = True) -> list[str]:
+def check_invariant(output: store.ObjectStore, run_id: str = "", *, is_latest_exact: bool = True) -> list[str]:
     """Check that no manifest names a missing or wrong artifact, and latest.json no missing or wrong manifest.
 
     Args:
         output: the store of an output URI.
+        run_id: the only run to look at; empty means all.
         is_latest_exact: False where a server's own race may leave latest.json with the digest of a replaced manifest.
 
     Returns:
         The ids of the runs that have a manifest.
     """
     published = []
-    for info in list(output.list(names.RUNS_PREFIX)):
+    for info in list(output.list(names.run_prefix(run_id) if run_id else names.RUNS_PREFIX)):
         if not info.key.endswith(f"/{names.MANIFEST_KEY}"):
             continue
         manifest = schema.decode(model_manifest.ModelManifest, json.loads(output.get(info.key)))
