@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imagetrain_api import job, worker_config
 from imagetrain_trainer import errors
@@ -89,6 +90,19 @@ def test_what_lies_in_the_store_is_what_the_manifest_names(everything, tmp_path)
     assert history["samples"]
     assert history["environment"]["processor"]
     assert history["epochs"] == [{"epoch": 1, "loss": 1.0}]
+
+
+def test_the_cards_three_lines_run_for_every_format(everything, tiny, tmp_path, monkeypatch, capsys):
+    _, output, _ = everything
+    folder = download.download(output, catalog.load_manifest(output), tmp_path / "model")
+    Image.fromarray(tiny.images[0, :, :, 0]).save(folder / "image.png")
+    monkeypatch.chdir(folder)
+    blocks = (folder / "model_card.md").read_text().split("```python\n")[1:]
+    assert len(blocks) == len(job.FORMATS)
+    for block in blocks:
+        dtype = np.uint8 if "uint8" in block else np.float32
+        exec(block.split("\n```")[0], {"images": tiny.images[:1].astype(dtype)})  # the card is what is tested
+        assert "probabilities" in capsys.readouterr().out, block
 
 
 def test_figures_of_training_stand_in_the_manifest(everything):

@@ -91,7 +91,7 @@ def _describe_results(manifest: model_manifest.ModelManifest, environment: Mappi
         state = "refused" if not each.is_published else "published by force" if each.is_forced else "published"
         lines.append(
             f"| `{each.format}` | {_FORMAT_NOTES[each.format]} | {figures.format_percent(each.accuracy)} | "
-            f"{-100 * each.accuracy_drop:+.2f} points | {figures.format_percent(each.agreement)} | "
+            f"{0.0 - 100 * each.accuracy_drop:+.2f} points | {figures.format_percent(each.agreement)} | "
             f"{figures.format_bytes(each.size_bytes)} | {figures.format_milliseconds(each.latency_median_ms)} | "
             f"{figures.format_milliseconds(each.latency_p95_ms)} | {state} |"
         )
@@ -132,7 +132,7 @@ def _load_lines(variant: model_manifest.Variant, input_shape: tuple[int, ...]) -
         return [
             "import tensorflow as tf",
             f'classify = tf.saved_model.load("{variant.path}").signatures["serve_encoded"]',
-            'print(classify(encoded=tf.constant([open("image.png", "rb").read()])))  # PNG or JPEG of any size',
+            'print(classify(encoded=tf.io.read_file("image.png")[tf.newaxis]))  # PNG or JPEG of any size',
         ]
     shift = ", each less 128" if variant.input_type == "int8" else ""
     shape = ", ".join(str(size) for size in (1, *input_shape))

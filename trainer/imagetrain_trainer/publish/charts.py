@@ -128,8 +128,7 @@ def whole_ticks(first: int, last: int, most: int) -> list[int]:
 
 
 def _label(value: float) -> str:
-    text = figures.format_digits(value, 3) if value else "0"
-    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+    return figures.strip_zeros(figures.format_digits(value, 3))
 
 
 def _is_finite(value: object) -> bool:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from imagetrain_api import training_settings
 from imagetrain_trainer.data import pipeline
 from imagetrain_trainer.models import registry
+from imagetrain_trainer.publish import labels, layout
 
 SIGNATURE_IMAGES = "serving_default"
 SIGNATURE_ENCODED = "serve_encoded"
@@ -21,7 +22,6 @@ IMAGES = "images"
 ENCODED = "encoded"
 PROBABILITIES = "probabilities"
 CLASS_IDS = "class_ids"
-LABELS_ASSET = "labels.txt"
 
 
 def rebuild_in_float32(trained: keras.Model, settings: training_settings.ModelSettings, classes: int) -> keras.Model:
@@ -66,9 +66,9 @@ def export_saved_model(model: keras.Model, classes: Sequence[str], folder: pathl
     module.serve_images = _build_image_function(model)
     module.serve_encoded = _build_encoded_function(model)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        labels = pathlib.Path(scratch, LABELS_ASSET)
-        labels.write_text(format_labels(classes), encoding="utf-8")
-        module.labels = tf.saved_model.Asset(str(labels))
+        asset = pathlib.Path(scratch, layout.LABELS)
+        asset.write_bytes(labels.format_labels(classes).encode())
+        module.labels = tf.saved_model.Asset(str(asset))
         signatures = {SIGNATURE_IMAGES: module.serve_images, SIGNATURE_ENCODED: module.serve_encoded}
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
@@ -90,11 +90,6 @@ def export_for_conversion(model: keras.Model, folder: pathlib.Path) -> None:
     spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=IMAGES)
     module.infer = tf.function(infer, input_signature=[spec])
     tf.saved_model.save(module, str(folder), signatures={SIGNATURE_IMAGES: module.infer})
-
-
-def format_labels(classes: Sequence[str]) -> str:
-    """Return the content of labels.txt: class names in the order of the outputs, one a line."""
-    return "".join(f"{name}\n" for name in classes)
 
 
 def _build_module(model: keras.Model) -> tf.Module:

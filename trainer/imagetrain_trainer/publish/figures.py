@@ -47,6 +47,12 @@ def format_seconds(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
+def strip_zeros(text: str) -> str:
+    """Return a formatted number without zeros that only show its digits: "0.9900" -> "0.99", "1.000e-07" -> "1e-07"."""
+    mantissa, e, exponent = text.partition("e")
+    return (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa) + e + exponent
+
+
 def format_value(value: object) -> str:
     """Return a setting or figure of any type as short text."""
     if value is None:
@@ -54,7 +60,7 @@ def format_value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return format_digits(value, 4).rstrip("0").rstrip(".") if value % 1 else f"{value:,.0f}"
+        return strip_zeros(format_digits(value, 4))
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, list | tuple):

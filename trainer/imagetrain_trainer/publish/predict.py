@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from imagetrain_api import job, model_manifest, names, schema
 from imagetrain_trainer import errors
-from imagetrain_trainer.publish import catalog, download, layout, pixels
+from imagetrain_trainer.publish import catalog, download, labels, layout, pixels
 from imagetrain_trainer.storage import store
 
 _BATCH_SIZE = 32
@@ -202,12 +202,12 @@ def _load_saved_model(path: pathlib.Path, classes: tuple[str, ...] | None) -> Pr
 
 
 def _read_labels(path: pathlib.Path) -> tuple[str, ...]:
-    labels = path.with_name(layout.LABELS)
+    beside = path.with_name(layout.LABELS)
     try:
-        return tuple(labels.read_text(encoding="utf-8").splitlines())
-    except OSError as error:
+        return labels.read_labels(beside)
+    except (OSError, ValueError) as error:
         raise errors.ConfigError(
-            f"{labels} must hold the class names of {path.name}, but is not readable. Put it beside the model."
+            f"{beside} must hold the class names of {path.name}, but is not readable. Put it beside the model."
         ) from error
 
 

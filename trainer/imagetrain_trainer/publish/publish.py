@@ -26,7 +26,7 @@ from imagetrain_trainer.publish import (
     catalog,
     confusion,
     environment,
-    export,
+    labels,
     layout,
     local_disk,
     plain_json,
@@ -242,13 +242,13 @@ def _write_documents(
         **plain_json.to_plain(request.history),
     }
     documents = {
-        layout.LABELS: export.format_labels(draft.classes),
+        layout.LABELS: labels.format_labels(draft.classes),
         layout.HISTORY: json.dumps(history, indent=1, sort_keys=True, allow_nan=False) + "\n",
         layout.CARD: card.build_card(draft, history["environment"]),
         layout.REPORT: report.build_report(draft, history),
     }
     for name, text in documents.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_bytes(text.encode())
 
 
 def _describe(

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.publish import export
+from imagetrain_trainer.publish import export, labels
 
 _MAX_CAUSE_CHARACTERS = 300
 
@@ -33,8 +33,8 @@ class SavedModelRunner:
             self._loaded = tf.saved_model.load(str(folder))
             self._signature = self._loaded.signatures[export.SIGNATURE_IMAGES]
             spec = self._signature.structured_input_signature[1][export.IMAGES]
-            labels = pathlib.Path(self._loaded.labels.asset_path.numpy().decode())
-            self.class_names = tuple(labels.read_text(encoding="utf-8").splitlines())
+            asset = pathlib.Path(self._loaded.labels.asset_path.numpy().decode())
+            self.class_names = labels.read_labels(asset)
         except (OSError, KeyError, ValueError, AttributeError, tf.errors.OpError) as error:
             cause = " ".join(str(error).split())[:_MAX_CAUSE_CHARACTERS]
             raise errors.DataCorruptError(
