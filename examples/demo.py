@@ -8,9 +8,9 @@ import shutil
 
 import numpy as np
 import sklearn.datasets
-import walkthrough
 from PIL import Image
 
+import walkthrough
 from imagetrain_trainer.data import reader
 from imagetrain_trainer.storage import store
 

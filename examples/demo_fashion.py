@@ -9,8 +9,9 @@ import sys
 
 import numpy as np
 import numpy.typing as npt
-import walkthrough
 from PIL import Image
+
+import walkthrough
 
 NAME = "fashion"
 # Order of the labels, from the data set's README (Xiao, Rasul, Vollgraf: arXiv 1708.07747).

@@ -33,9 +33,15 @@ def say(text: str) -> None:
 
 def imagetrain(*arguments: str | pathlib.Path) -> None:
     """Run the command `imagetrain` of this environment, and end the demo when it fails."""
-    words = [str(argument) for argument in arguments]
+    words = [
+        os.path.relpath(argument, ROOT) if isinstance(argument, pathlib.Path) else argument for argument in arguments
+    ]
     print(f"$ imagetrain {' '.join(words)}", flush=True)
-    status = subprocess.run([str(_SCRIPTS / "imagetrain"), *words], cwd=ROOT, check=False).returncode
+    command = subprocess.Popen([str(_SCRIPTS / "imagetrain"), *words], cwd=ROOT)
+    try:
+        status = command.wait()
+    except KeyboardInterrupt:  # the terminal has told the command too: let it save
+        status = command.wait()
     if status:
         sys.exit(status)
 
@@ -74,9 +80,9 @@ def train_and_predict(name: str, source: pathlib.Path, find_held_out: FindImages
         find_held_out: finds images of the test split, once the data set is packed.
     """
     data_uri, models_uri = f"s3://{BUCKET}/datasets/{name}/", f"s3://{BUCKET}/models/{name}/"
-    manifest = pathlib.Path("examples") / f"{name}.yaml"
+    manifest = f"examples/{name}.yaml"
     say("Packing the images into a data set on S3")
-    imagetrain("data", "pack", source, data_uri)
+    imagetrain("data", "pack", source, data_uri, "--name", name)
     imagetrain("data", "info", data_uri)
     say(f"Running {manifest} with two workers")
     imagetrain("run", manifest)

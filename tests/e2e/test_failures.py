@@ -33,6 +33,11 @@ def test_a_missing_bucket_is_named(imagetrain, write_job, s3_server):
     assert_refused(run, 105, "no-such-bucket")
 
 
+def test_a_missing_output_bucket_is_named(imagetrain, write_job, local_data, s3_server):
+    run = imagetrain("run", write_job(f"file://{local_data}/", f"s3://no-such-bucket/{MODELS}"))
+    assert_refused(run, 105, "no-such-bucket")
+
+
 def test_a_missing_data_set_is_named_with_the_command_that_makes_it(imagetrain, write_job, s3_bucket):
     run = imagetrain("run", write_job(f"s3://{s3_bucket}/data/", f"s3://{s3_bucket}/{MODELS}"))
     assert_refused(run, 105, "dataset.json", "imagetrain data pack SOURCE s3://")
@@ -45,14 +50,14 @@ def test_a_server_that_is_away_is_named(imagetrain, write_job, s3_bucket):
 
 
 @pytest.mark.parametrize("s3_server", ["versitygw"], indirect=True)
-def test_a_denied_write_fails_before_training(imagetrain, write_job, digits, s3_server, s3_bucket):
+def test_a_denied_write_is_refused_before_any_worker_starts(imagetrain, write_job, digits, s3_server, s3_bucket):
     data_uri, output_uri = f"s3://{s3_bucket}/data/", f"s3://{s3_bucket}/{MODELS}"
     assert imagetrain("data", "pack", digits, data_uri).status == 0
     reader = s3_server.create_read_only_user(s3_bucket)
     run = imagetrain("run", write_job(data_uri, output_uri), **reader.environment())
     assert_refused(run, 102, output_uri)
-    assert "epoch" not in run.output
-    assert reader.secret_key not in run.output + run.errors + imagetrain.logs()
+    assert not imagetrain.runs.exists()
+    assert reader.secret_key not in run.errors
 
 
 def test_a_corrupt_shard_is_named(imagetrain, write_job, local_data, tmp_path):

@@ -108,6 +108,11 @@ def debug_option() -> click.Option:
     )
 
 
+def is_debugging() -> bool:
+    """Tell whether the running command was given `--debug`."""
+    return DEBUG_KEY in click.get_current_context().find_root().meta
+
+
 def _note_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
     if value:
         ctx.find_root().meta[DEBUG_KEY] = True

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imagetrain_client.cli import parameters
+from imagetrain_client.cli import native_output, parameters
 from imagetrain_client.display import wording
 
 if TYPE_CHECKING:
@@ -34,10 +34,11 @@ def predict(
 
     MODEL is the output.uri of a job, a downloaded folder, a SavedModel folder or a .tflite file beside its labels.txt.
     """
-    from imagetrain_trainer.publish import predict as predict_module
+    with native_output.hidden_unless(parameters.is_debugging()):
+        from imagetrain_trainer.publish import predict as predict_module
 
-    predictor = predict_module.load_predictor(model, run=run, model_format=model_format)
-    predictions = predictor.predict_files(images, top=top)
+        predictor = predict_module.load_predictor(model, run=run, model_format=model_format)
+        predictions = predictor.predict_files(images, top=top)
     if is_json:
         click.echo(json.dumps([_document(each) for each in predictions], indent=1))
         return

@@ -71,6 +71,7 @@ def run(
     job = manifests.decode_manifest(manifests.read_manifest(file), overrides)
     root = (work_dir or folders.default_root(os.environ)).absolute()
     preflight.check_dataset(job)
+    preflight.check_output(job)
     run_id = _choose_run(job, resume, root)
     folder = folders.RunFolder(root / run_id)
     request = runner.RunRequest(

@@ -1,4 +1,4 @@
-"""Refusals before any worker starts, and the choice of the run to resume: reads a job's two stores, writes nothing."""
+"""Refusals before any worker starts, and the choice of the run to resume: a first look at a job's two stores."""
 
 import pathlib
 
@@ -34,6 +34,16 @@ def check_dataset(job: job_module.ImageTrainingJob) -> None:
             f"spec.data.uri must hold a packed data set, but {uri} has no {_DATASET_KEY}. "
             f"Make one: imagetrain data pack SOURCE {uri}"
         )
+
+
+def check_output(job: job_module.ImageTrainingJob) -> None:
+    """Refuse a job whose output cannot be written, by writing and deleting a tiny object.
+
+    Raises:
+        StorageError: the store cannot be reached, is not there, or refuses the write.
+        DiskFullError: no space is left there.
+    """
+    open_store(job.spec.output.uri, job.spec.s3).probe_writable()
 
 
 def find_run_to_resume(job: job_module.ImageTrainingJob, store: store_module.ObjectStore, root: pathlib.Path) -> str:
