@@ -80,6 +80,8 @@ def test_int8_input_is_the_pixel_less_128(tiny, sources, tmp_path):
     assert (loaded.input_type, loaded.output_type) == ("int8", "int8")
     assert loaded.input_quantization == (1.0, -128)
     assert loaded.tensor_types() == {"int8", "int32"}
+    answers = loaded.probabilities(dark).argmax(axis=1)
+    assert (answers == runner(tiny, "tflite_float32").probabilities(dark).argmax(axis=1)).mean() >= 0.9
 
 
 def test_converting_another_export_of_a_model_gives_the_same_bytes(tiny, sources):
