@@ -72,20 +72,20 @@ def test_a_corrupt_shard_is_named(imagetrain, write_job, local_data, tmp_path):
 def test_a_truncated_index_is_named(imagetrain, write_job, local_data, tmp_path):
     index = local_data / "train" / "shard-00000.index"
     index.write_bytes(index.read_bytes()[:-5])
-    run = imagetrain("run", write_job(f"file://{local_data}/", f"file://{tmp_path}/out/"))
+    run = imagetrain("run", write_job(f"file://{local_data}/", f"file://{tmp_path}/out/", workers=1))
     assert_refused(run, 101, "train/shard-00000.index")
 
 
 def test_an_unknown_architecture_is_named_with_the_nearest(imagetrain, write_job, local_data, tmp_path):
     model = {"architecture": "small_cn", "inputShape": [8, 8, 1]}
-    run = imagetrain("run", write_job(f"file://{local_data}/", f"file://{tmp_path}/out/", model=model))
+    run = imagetrain("run", write_job(f"file://{local_data}/", f"file://{tmp_path}/out/", workers=1, model=model))
     assert_refused(run, 100, "spec.model.architecture", "Did you mean 'small_cnn'?")
 
 
 def test_a_full_disk_is_named(imagetrain, write_job, local_data, tmp_path):
     output = tmp_path / "out"
     output.mkdir()
-    manifest = write_job(f"file://{local_data}/", f"file://{output}/", recovery={"maxRestarts": 0})
+    manifest = write_job(f"file://{local_data}/", f"file://{output}/", workers=1, recovery={"maxRestarts": 0})
     mount = f'mount -t tmpfs -o size=64k tmpfs {output} && exec "$@"'
     run = imagetrain("run", manifest, prefix=[*unshare(), "sh", "-c", mount, "sh"])
     assert_refused(run, 84, "space")

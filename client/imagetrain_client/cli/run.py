@@ -117,9 +117,8 @@ def _run(request: runner.RunRequest, *, is_json: bool, resume_command: str) -> e
         display.write_end(ended, _published_document(published, request.folder))
     elif published:
         _print_published(console, published, request.folder, ended)
-    if ended.exit_code is ExitCode.DONE:
-        request.folder.clear_scratch()
-    else:
+    request.folder.clear_scratch()  # all that a resumed run needs lies under the output URI
+    if ended.exit_code is not ExitCode.DONE:
         _explain_end(request, ended, resume_command)
     return ended
 

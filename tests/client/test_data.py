@@ -1,0 +1,63 @@
+"""`imagetrain data` on real arrays and images."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagetrain_client.cli import main
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    path = tmp_path / "shapes.npz"
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (40, 6, 5), dtype=np.uint8)
+    np.savez(path, x=images, y=np.arange(40) % 2, classes=np.array(["circle", "square"]))
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for label in ("cat", "dog"):
+        folder = tmp_path / "tree" / label
+        folder.mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (8, 8), (number * 20, 0, 0)).save(folder / f"{number}.png")
+    return tmp_path / "tree"
+
+
+def test_arrays_are_packed_and_described(arrays, tmp_path, capsys):
+    assert main.run_command(["data", "pack", str(arrays), str(tmp_path / "set"), "--split", "2:1:1"]) == 0
+    assert "2 classes, train 20, validation 10, test 10" in capsys.readouterr().out
+    assert main.run_command(["data", "info", str(tmp_path / "set")]) == 0
+    shown = capsys.readouterr().out
+    assert "images    40, 6 x 5 pixels, gray, raw" in shown
+    assert "square         10          5          5  █" in shown
+    assert main.run_command(["data", "info", str(tmp_path / "set"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == ["circle", "square"]
+
+
+def test_a_destination_that_is_taken_is_one_line(arrays, tmp_path, capsys):
+    assert main.run_command(["data", "pack", str(arrays), str(tmp_path / "set")]) == 0
+    capsys.readouterr()
+    assert main.run_command(["data", "pack", str(arrays), str(tmp_path / "set")]) == 100
+    shown = capsys.readouterr().err
+    assert "must not hold a data set" in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_bad_image_is_named_or_skipped(tree, tmp_path, capsys):
+    (tree / "cat" / "broken.png").write_bytes(b"\x89PNG no")
+    assert main.run_command(["data", "pack", str(tree), str(tmp_path / "set")]) == 100
+    assert "cat/broken.png" in capsys.readouterr().err
+    assert main.run_command(["data", "pack", str(tree), str(tmp_path / "set"), "--skip-bad"]) == 0
+    shown = capsys.readouterr().out
+    assert "skipped 1:" in shown
+    assert "cat/broken.png" in shown
+
+
+def test_a_data_set_that_is_not_there_is_one_line(tmp_path, capsys):
+    assert main.run_command(["data", "info", str(tmp_path)]) == 105
+    assert "dataset.json" in capsys.readouterr().err
