@@ -10,7 +10,9 @@ class SynchronizedBatchNormalization(keras.layers.BatchNormalization):  # type: 
 
     Keras' own `synchronized=True` makes three all-reduces a layer and takes the variance as E[x^2] - E[x]^2, which
     loses digits where the mean is large. This one sums deviations from the moving mean, which every replica holds
-    alike, and sends sum, sum of squares and count together. Replicas may have batches of different sizes, or none.
+    alike, and sends sum, sum of squares and count together. Samples are added in float64, so that the statistics, and
+    with them each sample's activations, are the same however the global batch is cut. Replicas may have batches of
+    different sizes, or none.
     """
 
     def _moments(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -18,17 +20,22 @@ class SynchronizedBatchNormalization(keras.layers.BatchNormalization):  # type: 
         if mask is not None or replica is None:
             moments: tuple[tf.Tensor, tf.Tensor] = super()._moments(inputs, mask)
             return moments
-        axes = [axis for axis in range(len(inputs.shape)) if axis != self.axis % len(inputs.shape)]
+        rank, channel_axis = len(inputs.shape), self.axis % len(inputs.shape)
+        within_sample = [axis for axis in range(1, rank) if axis != channel_axis]
         center = tf.stop_gradient(tf.cast(self.moving_mean, tf.float32))  # (channels,)
-        shape = [1] * len(inputs.shape)
-        shape[self.axis] = -1
+        shape = [-1 if axis == channel_axis else 1 for axis in range(rank)]
         deviations = tf.cast(inputs, tf.float32) - tf.reshape(center, shape)
-        sums = tf.reduce_sum(deviations, axes)  # (channels,)
-        squares = tf.reduce_sum(tf.square(deviations), axes)  # (channels,)
-        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[self.axis], tf.float32)
+        sums = _sum_over_samples(tf.reduce_sum(deviations, within_sample))  # (channels,) float64
+        squares = _sum_over_samples(tf.reduce_sum(tf.square(deviations), within_sample))
+        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[channel_axis], tf.float64)
         local = tf.concat([sums, squares, count[tf.newaxis]], axis=0)  # (2 * channels + 1,)
         everywhere = replica.all_reduce(tf.distribute.ReduceOp.SUM, local)
         channels = tf.size(center)
         mean = everywhere[:channels] / everywhere[-1]
         variance = tf.maximum(everywhere[channels:-1] / everywhere[-1] - tf.square(mean), 0.0)
-        return mean + center, variance
+        return tf.cast(mean, tf.float32) + center, tf.cast(variance, tf.float32)
+
+
+def _sum_over_samples(per_sample: tf.Tensor) -> tf.Tensor:
+    """Sum (batch, channels) over the batch, so exactly that the samples' order does not change the float32 made of it."""
+    return tf.reduce_sum(tf.cast(per_sample, tf.float64), axis=0)

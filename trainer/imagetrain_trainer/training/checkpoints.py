@@ -52,15 +52,17 @@ class Checkpoint:
 class CheckpointStore:
     """The checkpoints of one run; written by the chief, read by every worker."""
 
-    def __init__(self, run_store: storage.ObjectStore, *, keep: int) -> None:
+    def __init__(self, run_store: storage.ObjectStore, *, keep: int, job: str = "") -> None:
         """Open the checkpoints.
 
         Args:
             run_store: rooted at the run's prefix.
             keep: newest checkpoints to keep.
+            job: name of the job, for whoever looks for a run to resume.
         """
         self._store = run_store.child(names.CHECKPOINTS_PREFIX)
         self._keep = keep
+        self._job = job
 
     def save(self, checkpoint: Checkpoint, *, best_step: int | None = None) -> None:
         """Write a checkpoint, then delete what is neither among the newest `keep` nor the best.
@@ -76,6 +78,7 @@ class CheckpointStore:
             self._store.put(f"{folder}/{STATE_KEY}", state)
             manifest = {
                 "schemaVersion": SCHEMA_VERSION,
+                "job": self._job,
                 "step": checkpoint.step,
                 "sizeBytes": len(state),
                 "sha256": hashlib.sha256(state).hexdigest(),

@@ -9,6 +9,7 @@ import tensorflow as tf
 from numpy import typing as npt
 
 from imagetrain_api import job
+from imagetrain_trainer import errors
 from imagetrain_trainer.data import pipeline, prefetch, reader, sampler
 from imagetrain_trainer.training import augmentation
 
@@ -96,6 +97,20 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
 def build_sampler(records: reader.DatasetReader, spec: job.JobSpec) -> sampler.Sampler:
     """Return the order of the training split."""
     return sampler.Sampler(records.records, spec.training.global_batch_size, seed=spec.training.seed)
+
+
+def check_batches(records: int, steps_per_epoch: int, world_size: int) -> None:
+    """Check that every replica gets a sample in every step; some operations of TensorFlow fail on an empty batch.
+
+    Raises:
+        ConfigError: the smallest global batch of the epoch has fewer samples than there are replicas.
+    """
+    smallest = records // steps_per_epoch
+    if smallest < world_size:
+        raise errors.ConfigError(
+            f"spec.workers must be at most {smallest} for a training split of {records} images in {steps_per_epoch} "
+            f"steps an epoch, got {world_size} replicas. Raise training.globalBatchSize, or use fewer workers."
+        )
 
 
 def plan_evaluation(

@@ -92,6 +92,7 @@ class TrainingLoop:
         self._spec = spec
         self._around = around
         self._steps_per_epoch = inputs.build_sampler(around.train, spec).steps_per_epoch
+        inputs.check_batches(around.train.records, self._steps_per_epoch, group.strategy.num_replicas_in_sync)
         self._total_steps = self._steps_per_epoch * spec.training.epochs
         classes = len(around.train.dataset.class_names)
         with group.strategy.scope():

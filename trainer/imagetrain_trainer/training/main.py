@@ -33,6 +33,10 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.is_set = False
+        self.listen()
+
+    def listen(self) -> None:
+        """Take the signals; once more after the group was joined, when TensorFlow takes SIGTERM for itself."""
         signal.signal(signal.SIGTERM, self._note)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor passes a terminal's Ctrl-C on as SIGTERM
 
@@ -64,7 +68,7 @@ def main() -> None:
 
 
 def run(
-    worker: environment.WorkerEnvironment, report: reporter.Reporter, is_stopping: Callable[[], bool]
+    worker: environment.WorkerEnvironment, report: reporter.Reporter, is_stopping: StopRequest
 ) -> progress.WorkerOutcome:
     """Run one worker to its end.
 
@@ -84,6 +88,7 @@ def run(
     with reader.DatasetReader(data, "train") as train, reader.DatasetReader(data, "validation") as validation:
         report.enter("starting", f"waiting for {len(config.endpoints)} worker(s)")
         strategy = group.build_strategy()  # before anything that makes TensorFlow's context
+        is_stopping.listen()
         report.enter("starting", "building the model")
         around = _build_surroundings(worker, train, validation, output, report, is_stopping)
         trained = _build_loop(worker, strategy, around)
@@ -108,7 +113,9 @@ def _build_surroundings(
     return loop.Surroundings(
         train=train,
         validation=validation,
-        saved=checkpoints.CheckpointStore(run_store, keep=config.job.spec.checkpoint.keep),
+        saved=checkpoints.CheckpointStore(
+            run_store, keep=config.job.spec.checkpoint.keep, job=config.job.metadata.name
+        ),
         report=report,
         event_log=events.EventLog(event_folder, run_store) if worker.rank == 0 else None,
         is_stopping=is_stopping,

@@ -46,11 +46,12 @@ class Supervisor:
         self._outcome_path = worker.work_dir / "outcome.json"
         self._signals = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._block: progress_block.ProgressBlock | None = None
 
     def run(self) -> progress.WorkerOutcome:
         """Run the training process to its end."""
         self._outcome_path.unlink(missing_ok=True)
-        block = progress_block.ProgressBlock(self._block_path, create=True)
+        block = self._block = progress_block.ProgressBlock(self._block_path, create=True)
         with self._signals_forwarded(), self._status_served(block):
             self._process = self._start()
             hang = self._watch(self._process, block)
@@ -78,7 +79,12 @@ class Supervisor:
     def _forward(self, _number: int, _frame: object) -> None:
         self._signals += 1
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM if self._signals == 1 else signal.SIGKILL)
+            is_urgent = self._signals > 1 or self._is_starting()
+            self._process.send_signal(signal.SIGKILL if is_urgent else signal.SIGTERM)
+
+    def _is_starting(self) -> bool:
+        """Tell whether there is nothing to save yet; a process that waits for its peers hears no polite signal."""
+        return self._block is None or self._block.read().phase == "starting"
 
     def _start(self) -> subprocess.Popen[bytes]:
         variables = {
@@ -112,10 +118,11 @@ class Supervisor:
         written = outcomes.read_outcome(self._outcome_path)
         if written is not None and written.exit_code == status:
             return written
-        if self._signals > 1:
-            return outcomes.build_outcome(
-                exit_codes.ExitCode.PREEMPTED, "Stopped at once by a second signal; no checkpoint was saved."
-            )
+        if self._signals and status == -signal.SIGKILL:
+            message = "Stopped at once; what was trained since the last checkpoint is lost."
+            if self._is_starting():
+                message = "Stopped before the first step; nothing is lost."
+            return outcomes.build_outcome(exit_codes.ExitCode.PREEMPTED, message)
         if status < 0:
             name = signal.Signals(-status).name
             hint = " The kernel sends it when memory runs out." if -status == signal.SIGKILL else ""

@@ -1,0 +1,111 @@
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imagetrain_api import job, names
+from imagetrain_trainer import errors
+from imagetrain_trainer.data import pack, reader
+from imagetrain_trainer.storage import store as storage
+from imagetrain_trainer.training import inputs
+
+BATCH, EPOCHS = 32, 2
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> reader.DatasetReader:
+    folder: pathlib.Path = tmp_path_factory.mktemp("inputs")
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (230, 9, 7, 1)).astype(np.uint8)
+    np.savez(folder / "x.npz", x=images, y=np.arange(230) % 5)
+    pack.pack(folder / "x.npz", str(folder / "set"))
+    return reader.DatasetReader(storage.open_store(str(folder / "set")), "train")
+
+
+def spec_of(**training: Any) -> job.JobSpec:
+    manifest = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": "inputs"},
+        "spec": {
+            "data": {"uri": "s3://set/x"},
+            "model": {"architecture": "small_cnn", "inputShape": [9, 7, 1]},
+            "training": {"globalBatchSize": BATCH, "epochs": EPOCHS, "seed": 3, **training},
+            "output": {"uri": "s3://out/x"},
+        },
+    }
+    return job.decode_job(manifest).spec
+
+
+AUGMENTED = {"augmentation": {"flip": "both", "shift": 0.2, "rotationDegrees": 20, "zoom": 0.1, "fill": "reflect"}}
+
+
+def read_steps(
+    records: reader.DatasetReader, spec: job.JobSpec, *, world: int = 1, first_step: int = 0
+) -> list[list[dict[str, Any]]]:
+    """Return the batches of each step, one a replica."""
+    total = inputs.build_sampler(records, spec).steps_per_epoch * EPOCHS
+    by_replica = []
+    for replica in range(world):
+        with inputs.TrainingInput(
+            records,
+            spec,
+            first_step=first_step,
+            total_steps=total,
+            replicas=range(replica, replica + 1),
+            world_size=world,
+        ) as batches:
+            elements = batches.dataset.take(total - first_step).as_numpy_iterator()
+            by_replica.append(list(elements))
+    return [list(step) for step in zip(*by_replica, strict=True)]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_group_of_any_size_sees_the_same_samples_in_the_same_order_with_the_same_pixels(
+    records: reader.DatasetReader, world: int
+) -> None:
+    spec = spec_of(**AUGMENTED)
+    for alone, together in zip(read_steps(records, spec), read_steps(records, spec, world=world), strict=True):
+        for key in ("record_ids", "labels", "images"):
+            np.testing.assert_array_equal(np.concatenate([part[key] for part in together]), alone[0][key])
+        assert {float(part["global_size"]) for part in together} == {float(len(alone[0]["labels"]))}
+
+
+def test_every_record_comes_exactly_once_an_epoch(records: reader.DatasetReader) -> None:
+    steps = read_steps(records, spec_of())
+    half = len(steps) // EPOCHS
+    for epoch in (steps[:half], steps[half:]):
+        ids = np.concatenate([step[0]["record_ids"] for step in epoch])
+        assert sorted(ids.tolist()) == list(range(records.records))
+    assert [s[0]["record_ids"].tolist() for s in steps[:half]] != [s[0]["record_ids"].tolist() for s in steps[half:]]
+
+
+def test_resumed_input_continues_where_it_stopped(records: reader.DatasetReader) -> None:
+    spec = spec_of(**AUGMENTED)
+    for straight, resumed in zip(read_steps(records, spec)[3:], read_steps(records, spec, first_step=3), strict=True):
+        np.testing.assert_array_equal(straight[0]["images"], resumed[0]["images"])
+
+
+@pytest.mark.parametrize(
+    ("count", "world", "batch"), [(10, 1, 4), (10, 2, 4), (3, 5, 4), (1, 4, 8), (97, 4, 8), (64, 2, 32)]
+)
+def test_evaluation_counts_every_sample_once_at_any_world_size(count: int, world: int, batch: int) -> None:
+    counted = np.zeros(count)
+    for replica in range(world):
+        plan = inputs.plan_evaluation(count, replicas=range(replica, replica + 1), world_size=world, batch_size=batch)
+        for ids, weights in plan:
+            assert 0 < len(ids) <= batch
+            np.add.at(counted, ids, weights)
+    np.testing.assert_array_equal(counted, 1)
+
+
+def test_more_replicas_than_samples_of_a_step_are_refused_by_name() -> None:
+    inputs.check_batches(9, 3, 3)
+    with pytest.raises(errors.ConfigError, match=r"spec\.workers must be at most 2 .* Raise training\.globalBatchSize"):
+        inputs.check_batches(8, 3, 3)
+
+
+def test_replicas_of_one_worker_get_the_same_number_of_batches() -> None:
+    plan = inputs.plan_evaluation(13, replicas=range(4, 8), world_size=8, batch_size=1)
+    assert len(plan) % 4 == 0
