@@ -26,7 +26,7 @@ def main() -> None:
     write_images(images)
     walkthrough.say("Starting an S3 server on this machine (moto)")
     with walkthrough.s3_server():
-        walkthrough.train_and_predict(NAME, images, lambda: held_out_images(images))
+        walkthrough.train_and_predict(NAME, images, "3:1:1", lambda: held_out_images(images))
 
 
 def write_images(folder: pathlib.Path) -> None:

@@ -44,7 +44,7 @@ def main() -> None:
     held_out = write_held_out(folder, arrays)
     walkthrough.say("Starting an S3 server on this machine (moto)")
     with walkthrough.s3_server():
-        walkthrough.train_and_predict(NAME, packed, lambda: held_out)
+        walkthrough.train_and_predict(NAME, packed, "9:1:1", lambda: held_out)
 
 
 def read_arrays(folder: pathlib.Path) -> dict[str, npt.NDArray[np.uint8]]:

@@ -71,18 +71,19 @@ def s3_server() -> collections.abc.Iterator[None]:
             server.wait()
 
 
-def train_and_predict(name: str, source: pathlib.Path, find_held_out: FindImages) -> None:
+def train_and_predict(name: str, source: pathlib.Path, split: str, find_held_out: FindImages) -> None:
     """Pack a source, run `examples/NAME.yaml`, predict held-out images, and keep models and report.
 
     Args:
         name: of the example.
         source: what `imagetrain data pack` reads.
+        split: shares of train, validation and test; a test split that the source brings is kept.
         find_held_out: finds images of the test split, once the data set is packed.
     """
     data_uri, models_uri = f"s3://{BUCKET}/datasets/{name}/", f"s3://{BUCKET}/models/{name}/"
     manifest = f"examples/{name}.yaml"
     say("Packing the images into a data set on S3")
-    imagetrain("data", "pack", source, data_uri, "--name", name)
+    imagetrain("data", "pack", source, data_uri, "--name", name, "--split", split)
     imagetrain("data", "info", data_uri)
     say(f"Running {manifest} with two workers")
     imagetrain("run", manifest)
