@@ -4,7 +4,9 @@ import json
 import os
 import pathlib
 import signal
+import time
 
+SUPERVISOR = b"imagetrain-worker"
 LONG = {"epochs": 400, "globalBatchSize": 16}
 
 
@@ -61,6 +63,20 @@ def test_a_killed_worker_restarts_the_group_which_then_publishes(imagetrain, wri
     assert run.events[-1]["restarts"] == 1
 
 
+def test_workers_of_a_killed_command_save_and_end(imagetrain, write_job, local_data, tmp_path):
+    manifest = write_job(f"file://{local_data}/", f"file://{tmp_path}/out/", training=LONG)
+    process = imagetrain.start("run", manifest, "--json")
+    wait_for_step(process, 20)
+    (folder,) = imagetrain.runs.iterdir()
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while processes_of(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not processes_of(folder)
+    assert saved_steps(tmp_path, folder.name)[-1] >= 20
+
+
 def saved_steps(tmp_path: pathlib.Path, run: str) -> list[int]:
     """Return the steps of a run's complete checkpoints."""
     found = (tmp_path / "out" / "runs" / run / "checkpoints").glob("step-*/manifest.json")
@@ -69,14 +85,26 @@ def saved_steps(tmp_path: pathlib.Path, run: str) -> list[int]:
 
 def worker_pid(runs: pathlib.Path, rank: int) -> int:
     """Return the process id of a rank's supervisor."""
-    (config,) = runs.glob("*/worker.json")
+    (folder,) = runs.iterdir()
+    wanted = f"IMAGETRAIN_RANK={rank}".encode()
+    (pid,) = [
+        pid
+        for pid, (command, variables) in processes_of(folder).items()
+        if SUPERVISOR in command and wanted in variables
+    ]
+    return pid
+
+
+def processes_of(folder: pathlib.Path) -> dict[int, tuple[bytes, list[bytes]]]:
+    """Return command line and environment of every process that works for a run, by process id."""
+    wanted = f"IMAGETRAIN_CONFIG={folder}/worker.json".encode()
+    found = {}
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             variables = (process / "environ").read_bytes().split(b"\0")
             command = (process / "cmdline").read_bytes()
         except OSError:
             continue
-        wanted = {f"IMAGETRAIN_CONFIG={config}".encode(), f"IMAGETRAIN_RANK={rank}".encode()}
-        if b"imagetrain-worker" in command and wanted <= set(variables):
-            return int(process.name)
-    raise AssertionError(f"no worker of rank {rank}")
+        if wanted in variables:
+            found[int(process.name)] = (command, variables)
+    return found
