@@ -1,7 +1,7 @@
 import pytest
 
 import jobs
-from imagetrain_client.executor import folders, preflight
+from imagetrain_client.executor import preflight
 from imagetrain_trainer import errors
 
 
@@ -16,7 +16,7 @@ def output(job, tmp_path):
         for key in keys:
             path = tmp_path / "out" / key
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("{}")
+            path.write_text('{"job": "another"}' if "another" in key else '{"job": "tiny"}')
         return preflight.open_store(job.spec.output.uri, job.spec.s3)
 
     return open_with
@@ -34,7 +34,7 @@ def test_a_job_without_its_data_set_is_refused(job, tmp_path):
     preflight.check_dataset(job)
 
 
-def test_the_newest_unfinished_run_with_a_checkpoint_is_resumed(job, output, tmp_path):
+def test_the_newest_unfinished_run_with_a_checkpoint_is_resumed(job, output):
     store = output(
         checkpoint("20261101-000000-aaaa"),
         checkpoint("20261102-000000-bbbb"),
@@ -42,34 +42,24 @@ def test_the_newest_unfinished_run_with_a_checkpoint_is_resumed(job, output, tmp
         "runs/20261103-000000-cccc/manifest.json",  # finished
         "runs/20261104-000000-dddd/checkpoints/step-000000000005/state.safetensors",  # not complete
     )
-    assert preflight.find_run_to_resume(job, store, tmp_path / "runs") == "20261102-000000-bbbb"
+    assert preflight.find_run_to_resume(job, store) == "20261102-000000-bbbb"
 
 
-def test_a_run_of_another_job_is_passed_over(job, output, tmp_path):
-    store = output(checkpoint("20261101-000000-aaaa"), checkpoint("20261102-000000-bbbb"))
-    other = jobs.build_job(tmp_path, workers=1)
-    folder = folders.RunFolder(tmp_path / "runs" / "20261102-000000-bbbb")
-    folder.make(1)
-    folder.write_config(_config(other, "20261102-000000-bbbb").replace('"tiny"', '"another"'))
-    assert preflight.find_run_to_resume(job, store, tmp_path / "runs") == "20261101-000000-aaaa"
+def test_a_run_of_another_job_is_passed_over_and_refused(job, output):
+    store = output(checkpoint("20261101-000000-aaaa"), checkpoint("20261102-000000-another"))
+    assert preflight.find_run_to_resume(job, store) == "20261101-000000-aaaa"
+    with pytest.raises(errors.ConfigError, match="20261102-000000-another is one of 'another'"):
+        preflight.check_resumable(job, store, "20261102-000000-another")
 
 
-def test_nothing_to_resume_is_an_error(job, output, tmp_path):
+def test_nothing_to_resume_is_an_error(job, output):
     with pytest.raises(errors.ConfigError, match="Run the job without --resume"):
-        preflight.find_run_to_resume(job, output(), tmp_path / "runs")
+        preflight.find_run_to_resume(job, output())
 
 
-def test_a_named_run_needs_a_checkpoint_or_an_end(output):
+def test_a_named_run_needs_a_checkpoint_or_an_end(job, output):
     store = output(checkpoint("a"), "runs/b/manifest.json")
-    preflight.check_resumable(store, "a")
-    preflight.check_resumable(store, "b")
+    preflight.check_resumable(job, store, "a")
+    preflight.check_resumable(job, store, "b")
     with pytest.raises(errors.ConfigError, match="runs/c has none"):
-        preflight.check_resumable(store, "c")
-
-
-def _config(job, run_id):
-    from imagetrain_api import worker_config  # noqa: PLC0415
-    from imagetrain_client.executor import placement  # noqa: PLC0415
-
-    endpoints = placement.loopback_endpoints(job.spec.workers)
-    return worker_config.dump_worker_config(worker_config.WorkerConfig(run_id=run_id, job=job, endpoints=endpoints))
+        preflight.check_resumable(job, store, "c")

@@ -97,7 +97,7 @@ def test_a_stopped_run_with_a_checkpoint_says_how_to_resume(start, tmp_path):
     (run,) = (tmp_path / "runs").iterdir()
     checkpoint = tmp_path / "out" / "runs" / run.name / "checkpoints" / "step-000000000005"
     checkpoint.mkdir(parents=True)
-    (checkpoint / "manifest.json").write_text("{}")
+    (checkpoint / "manifest.json").write_text('{"job": "tiny"}')
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     expected = f"--set training.epochs=3 --work-dir {tmp_path}/runs --resume {run.name}"
@@ -134,7 +134,7 @@ def test_two_commands_cannot_run_the_same_run(start, tmp_path):
     (run,) = (tmp_path / "runs").iterdir()
     checkpoint = tmp_path / "out" / "runs" / run.name / "checkpoints" / "step-000000000005"
     checkpoint.mkdir(parents=True)
-    (checkpoint / "manifest.json").write_text("{}")
+    (checkpoint / "manifest.json").write_text('{"job": "tiny"}')
     second = start(FOREVER, "--resume", run.name)
     _, errors = second.communicate(timeout=30)
     assert second.returncode == 100

@@ -72,7 +72,7 @@ def run(
     root = (work_dir or folders.default_root(os.environ)).absolute()
     preflight.check_dataset(job)
     preflight.check_output(job)
-    run_id = _choose_run(job, resume, root)
+    run_id = _choose_run(job, resume)
     folder = folders.RunFolder(root / run_id)
     request = runner.RunRequest(
         job=job,
@@ -88,13 +88,13 @@ def run(
         raise failures.CommandEnd(ended.exit_code)
 
 
-def _choose_run(job: job_module.ImageTrainingJob, resume: str | None, root: pathlib.Path) -> str:
+def _choose_run(job: job_module.ImageTrainingJob, resume: str | None) -> str:
     if resume is None:
         return run_ids.new_run_id(dt.datetime.now(dt.UTC))
     store = preflight.open_store(job.spec.output.uri, job.spec.s3)
     if resume == NEWEST:
-        return preflight.find_run_to_resume(job, store, root)
-    preflight.check_resumable(store, run_ids.check_run_id(resume))
+        return preflight.find_run_to_resume(job, store)
+    preflight.check_resumable(job, store, run_ids.check_run_id(resume))
     return resume
 
 
@@ -187,7 +187,7 @@ def _explain_end(request: runner.RunRequest, ended: events.Ended, resume_command
 def _how_to_resume(request: runner.RunRequest, resume_command: str) -> str:
     try:
         store = preflight.open_store(request.job.spec.output.uri, request.job.spec.s3)
-        if not preflight.has_checkpoint(store, request.run_id):
+        if preflight.find_owner(store, request.run_id) is None:
             return "No checkpoint was saved yet: run it again."
     except errors.TrainerError:
         pass  # the store is away: say how to resume when it is back

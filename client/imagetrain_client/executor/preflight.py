@@ -1,10 +1,9 @@
 """Refusals before any worker starts, and the choice of the run to resume: a first look at a job's two stores."""
 
-import pathlib
+import json
 
 from imagetrain_api import job as job_module
-from imagetrain_api import names, worker_config
-from imagetrain_client.executor import folders
+from imagetrain_api import names
 from imagetrain_trainer import errors
 from imagetrain_trainer.storage import store as store_module
 
@@ -46,7 +45,7 @@ def check_output(job: job_module.ImageTrainingJob) -> None:
     open_store(job.spec.output.uri, job.spec.s3).probe_writable()
 
 
-def find_run_to_resume(job: job_module.ImageTrainingJob, store: store_module.ObjectStore, root: pathlib.Path) -> str:
+def find_run_to_resume(job: job_module.ImageTrainingJob, store: store_module.ObjectStore) -> str:
     """Return the newest unfinished run of the job that has a checkpoint under its output URI.
 
     Raises:
@@ -54,8 +53,7 @@ def find_run_to_resume(job: job_module.ImageTrainingJob, store: store_module.Obj
         StorageError: the store cannot be listed.
     """
     for run_id in sorted(store.list_folders(names.RUNS_PREFIX), reverse=True):
-        is_ours = _job_name(root, run_id) in (None, job.metadata.name)
-        if is_ours and not is_finished(store, run_id) and has_checkpoint(store, run_id):
+        if not is_finished(store, run_id) and find_owner(store, run_id) == job.metadata.name:
             return run_id
     raise errors.ConfigError(
         f"--resume must have something to resume, but {store.uri} holds no unfinished run of "
@@ -63,28 +61,42 @@ def find_run_to_resume(job: job_module.ImageTrainingJob, store: store_module.Obj
     )
 
 
-def check_resumable(store: store_module.ObjectStore, run_id: str) -> None:
-    """Refuse to resume a run that left nothing behind; one that is finished passes, for its workers end at once.
+def check_resumable(job: job_module.ImageTrainingJob, store: store_module.ObjectStore, run_id: str) -> None:
+    """Refuse to resume a run that left nothing behind, or another job's.
+
+    A run that is finished passes, for its workers end at once.
 
     Raises:
-        ConfigError: it has neither a checkpoint nor a manifest under the output URI.
+        ConfigError: it has neither a checkpoint nor a manifest under the output URI, or belongs to another job.
         StorageError: the store cannot be listed.
     """
-    if not has_checkpoint(store, run_id) and not is_finished(store, run_id):
+    owner = find_owner(store, run_id)
+    if owner is None and not is_finished(store, run_id):
         raise errors.ConfigError(
             f"--resume must name a run with a checkpoint, but {store.uri_of(names.run_prefix(run_id))} has none. "
             "Run the job without --resume."
         )
+    if owner not in (None, job.metadata.name):
+        raise errors.ConfigError(
+            f"--resume must name a run of {job.metadata.name}, but {run_id} is one of {owner!r}. "
+            "Give that job's manifest."
+        )
 
 
-def has_checkpoint(store: store_module.ObjectStore, run_id: str) -> bool:
-    """Tell whether a run has a complete checkpoint: one with its manifest.
+def find_owner(store: store_module.ObjectStore, run_id: str) -> str | None:
+    """Return the job that a run's newest complete checkpoint names, or None for a run without a checkpoint.
 
     Raises:
         StorageError: the store cannot be listed.
     """
     listed = store.list(f"{names.run_prefix(run_id)}/{names.CHECKPOINTS_PREFIX}")
-    return any(info.key.endswith(f"/{names.MANIFEST_KEY}") for info in listed)
+    manifests = [info.key for info in listed if info.key.endswith(f"/{names.MANIFEST_KEY}")]
+    if not manifests:
+        return None
+    try:
+        return str(json.loads(store.get(manifests[-1]))["job"])
+    except (ValueError, KeyError, TypeError):  # damaged: the trainer falls back to the checkpoint before
+        return ""
 
 
 def is_finished(store: store_module.ObjectStore, run_id: str) -> bool:
@@ -94,12 +106,3 @@ def is_finished(store: store_module.ObjectStore, run_id: str) -> bool:
         StorageError: the store does not answer.
     """
     return store.exists(f"{names.run_prefix(run_id)}/{names.MANIFEST_KEY}")
-
-
-def _job_name(root: pathlib.Path, run_id: str) -> str | None:
-    """Return the job of a run that was started on this machine, or None for one of another machine."""
-    try:
-        config = folders.RunFolder(root / run_id).config.read_text(encoding="utf-8")
-        return worker_config.load_worker_config(config).job.metadata.name
-    except (OSError, ValueError):
-        return None
