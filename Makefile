@@ -32,6 +32,26 @@ test: venv versitygw ## Run the tests; ARGS="tests/api -k uris" runs some of the
 	@echo "==> Running the tests"
 	@$(python) -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=term)
 
+.PHONY: bench-parity
+bench-parity: venv ## Compare the weights of two workers with those of one (1 min)
+	@$(python) benchmarks/parity.py
+
+.PHONY: bench-resume
+bench-resume: venv ## Compare a run stopped three times with a straight one, to the bit (1 min)
+	@$(python) benchmarks/resume.py
+
+.PHONY: bench-loop
+bench-loop: venv ## Compare the training loop with a bare tf.function loop (2 min, idle machine)
+	@$(python) benchmarks/loop_overhead.py
+
+.PHONY: bench-scaling
+bench-scaling: venv ## Compare two workers on two cores with one on one (5 min, idle machine)
+	@$(python) benchmarks/scaling.py
+
+.PHONY: bench-publisher
+bench-publisher: venv versitygw ## Kill publishers at 50 random moments (5 min)
+	@$(python) benchmarks/publisher_kill.py --server versitygw --kills 50
+
 .PHONY: lint
 lint: venv ## Check style, types and the order of the layers (30 s; 5 s when repeated)
 	@echo "==> ruff: rules and format"

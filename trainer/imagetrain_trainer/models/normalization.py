@@ -37,5 +37,5 @@ class SynchronizedBatchNormalization(keras.layers.BatchNormalization):  # type: 
 
 
 def _sum_over_samples(per_sample: tf.Tensor) -> tf.Tensor:
-    """Sum (batch, channels) over the batch, so exactly that the samples' order does not change the float32 made of it."""
+    """Sum (batch, channels) over the batch, so exactly that their order does not change the float32 made of it."""
     return tf.reduce_sum(tf.cast(per_sample, tf.float64), axis=0)

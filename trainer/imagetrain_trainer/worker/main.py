@@ -87,8 +87,12 @@ class Supervisor:
         return self._block is None or self._block.read().phase == "starting"
 
     def _start(self) -> subprocess.Popen[bytes]:
+        # TensorFlow leaves traced functions in the temporary folder of a process that ends without its clean-up.
+        temporary = self._worker.work_dir / "tmp"
+        temporary.mkdir(exist_ok=True)
         variables = {
             **os.environ,
+            "TMPDIR": str(temporary),
             environment.ENV_PROGRESS_BLOCK: str(self._block_path),
             environment.ENV_OUTCOME: str(self._outcome_path),
         }

@@ -1,0 +1,26 @@
+import pathlib
+import re
+
+from imagetrain_api import progress
+from imagetrain_trainer.worker import metrics
+
+REFERENCE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+FULL = progress.Progress(
+    loss=1.0,
+    accuracy=0.5,
+    validation_loss=1.0,
+    validation_accuracy=0.5,
+    learning_rate=0.1,
+    eta_seconds=1.0,
+    updated_at=1.0,
+    seconds_by_phase={"training": 1.0},
+)
+
+
+def test_reference_lists_exactly_the_metrics_that_a_worker_serves() -> None:
+    served = {}
+    for family in metrics.WorkerCollector("ns", "job", lambda: FULL).collect():
+        suffix = "_total" if family.type == "counter" else ""
+        served[family.name + suffix] = family.type
+    rows = re.findall(r"^\| `(imagetrain_\w+)` \| (\w+) \|", REFERENCE.read_text(), re.MULTILINE)
+    assert dict(rows) == served
