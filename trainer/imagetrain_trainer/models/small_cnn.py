@@ -27,7 +27,7 @@ def build_small_cnn(
     ] = 32,
     dropout: Annotated[
         float, rules.Setting(doc="Share of features dropped before the classifier.", minimum=0, exclusive_maximum=1)
-    ] = 0.2,
+    ] = 0.3,
 ) -> keras.KerasTensor:
     """Map images (batch, height, width, channels) in 0..1 to logits (batch, classes)."""
     features = _convolve(images, context, width)
