@@ -6,15 +6,25 @@ import pathlib
 from imagetrain_api import exit_codes, progress, schema
 
 MAX_BYTES = 4096  # Kubernetes API reference, `terminationMessagePath`: what is longer is cut
-_MAX_MESSAGE_CHARACTERS = 1500
+_MAX_MESSAGE_BYTES = 2000  # as JSON; the rest is for the summary and the URI
 
 
 def build_outcome(code: int, message: str = "", **details: object) -> progress.WorkerOutcome:
     """Return the outcome of an exit code, with a message cut to what fits."""
-    if len(message) > _MAX_MESSAGE_CHARACTERS:
-        message = message[: _MAX_MESSAGE_CHARACTERS - 1] + "…"
+    message = _cut(message)
     document = {"exitCode": int(code), "reason": exit_codes.find_outcome(code).reason, "message": message, **details}
     return schema.decode(progress.WorkerOutcome, document)
+
+
+def _cut(message: str) -> str:
+    """Cut a message so that its JSON, where one character may take six bytes, has at most _MAX_MESSAGE_BYTES."""
+    kept, size = 0, 2  # the quotes
+    for character in message:
+        size += len(json.dumps(character)) - 2
+        if size > _MAX_MESSAGE_BYTES - len("..."):
+            return message[:kept] + "..."
+        kept += 1
+    return message
 
 
 def write_outcome(path: pathlib.Path, outcome: progress.WorkerOutcome) -> None:
