@@ -30,6 +30,9 @@ from imagetrain_trainer.training import (
 logger = logging.getLogger(__name__)
 
 EXECUTION_SECONDS = 1.0  # an execution is cut to about this, so that signals and the clock are seen in time
+_NON_FINITE_ADVICE = (
+    "Lower training.optimizer.learningRate, add training.schedule.warmupEpochs, or check the images of that epoch."
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,8 +196,7 @@ class TrainingLoop:
             raise errors.NonFiniteLossError(
                 f"The training loss became {result.losses[bad[0]]} at step {first} (epoch "
                 f"{first // self._steps_per_epoch + 1}, steps {self.state.step} to "
-                f"{self.state.step + len(result.losses) - 1} ran together). Lower training.optimizer.learningRate, add "
-                "training.schedule.warmupEpochs, or check the images of that step."
+                f"{self.state.step + len(result.losses) - 1} ran together). {_NON_FINITE_ADVICE}"
             )
 
     def _advance(self, result: execution.ExecutionResult, steps: int, seconds: float) -> None:
@@ -237,6 +239,12 @@ class TrainingLoop:
         report.enter("evaluating", "validation split")
         self._settle_statistics()
         result = self._evaluation.run(self._around.validation, self._group.replicas, report.publish)
+        if not np.isfinite(result.loss):
+            raise errors.NonFiniteLossError(
+                f"The validation loss became {result.loss} after step {self.state.step} (epoch "
+                f"{len(self.state.history) + 1}), though every training loss was finite: the last update overflowed "
+                f"the weights. {_NON_FINITE_ADVICE}"
+            )
         epoch = self.state.epoch
         record = {
             "epoch": len(self.state.history) + 1,

@@ -1,5 +1,6 @@
 """The outcome document: written once, when a worker ends, for whoever started it."""
 
+import itertools
 import json
 import pathlib
 
@@ -18,13 +19,9 @@ def build_outcome(code: int, message: str = "", **details: object) -> progress.W
 
 def _cut(message: str) -> str:
     """Cut a message so that its JSON, where one character may take six bytes, has at most _MAX_MESSAGE_BYTES."""
-    kept, size = 0, 2  # the quotes
-    for character in message:
-        size += len(json.dumps(character)) - 2
-        if size > _MAX_MESSAGE_BYTES - len("..."):
-            return message[:kept] + "..."
-        kept += 1
-    return message
+    sizes = itertools.accumulate(len(json.dumps(character)) - 2 for character in message)  # without the quotes
+    kept = sum(1 for size in sizes if size <= _MAX_MESSAGE_BYTES)
+    return message if kept == len(message) else message[:kept] + "..."
 
 
 def write_outcome(path: pathlib.Path, outcome: progress.WorkerOutcome) -> None:
