@@ -110,7 +110,7 @@ def build_product(
             spec.training.optimizer, spec.training.schedule, steps_per_epoch=10, total_steps=10000
         )
         optimizer = schedule.build_optimizer(spec.training.optimizer, rate)
-    training = execution.TrainingExecution(strategy, model, optimizer, spec.training, 10)
+    training = execution.TrainingExecution(strategy, model, optimizer, spec.training, classes=10, local_replicas=1)
     steps_per_epoch = inputs.build_sampler(train, spec).steps_per_epoch
     batches = stack.enter_context(
         inputs.TrainingInput(

@@ -59,12 +59,25 @@ class TrainingExecution:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         settings: training_settings.TrainingSettings,
+        *,
         classes: int,
+        local_replicas: int,
     ) -> None:
+        """Prepare; the graph is compiled by the first `run`.
+
+        Args:
+            strategy: the joined group.
+            model: gives logits; made in the strategy's scope.
+            optimizer: made in the strategy's scope.
+            settings: the job's.
+            classes: length of the logits.
+            local_replicas: replicas of this worker, each with the same signals to add.
+        """
         self._strategy = strategy
         self._model = model
         self._optimizer = optimizer
         self._classes = classes
+        self._local_replicas = local_replicas
         self._smoothing = settings.label_smoothing
         self.most_steps = settings.steps_per_execution
         with strategy.scope():
@@ -143,5 +156,4 @@ class TrainingExecution:
         return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
     def _collect(self, told: tf.Tensor) -> tf.Tensor:
-        replicas = self._strategy.num_replicas_in_sync // self._strategy.extended._num_workers  # noqa: SLF001
-        return tf.concat([tf.reshape(self._figures.read_value(), [-1]), told / tf.cast(replicas, tf.float32)], axis=0)
+        return tf.concat([tf.reshape(self._figures.read_value(), [-1]), told / self._local_replicas], axis=0)

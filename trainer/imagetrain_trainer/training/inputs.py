@@ -44,9 +44,10 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
         """
         self._spec = spec
         self._sampler = build_sampler(records, spec)
-        self._steps = [(step, replica) for step in range(first_step, total_steps) for replica in replicas]
+        self._remaining = range(first_step, total_steps)
+        self._replicas = replicas
         self._world_size = world_size
-        self._prefetcher = prefetch.Prefetcher(records, (self._record_ids(*pair) for pair in self._steps))
+        self._prefetcher = prefetch.Prefetcher(records, (self._record_ids(*turn) for turn in self._turns()))
         shape = spec.model.input_shape
         self._pipeline = pipeline.DecodePipeline(self._prefetcher, records.dataset.image, shape)
         self.dataset = self._build()
@@ -57,6 +58,10 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
     def explain(self, error: tf.errors.OpError) -> Exception:
         """Return the trainer's own error behind one that TensorFlow raised for this input."""
         return self._pipeline.explain(error)
+
+    def _turns(self) -> Iterator[tuple[int, int]]:
+        """Yield (step, replica) in the order of the elements; a long run has millions of them."""
+        return ((step, replica) for step in self._remaining for replica in self._replicas)
 
     def _record_ids(self, step: int, replica: int) -> npt.NDArray[np.int64]:
         return self._sampler.worker_records(step, replica, self._world_size)
@@ -86,7 +91,7 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
     def _extras(self) -> Iterator[tuple[npt.NDArray[np.float32], np.float32]]:
         settings, seed = self._spec.training.augmentation, self._spec.training.seed
         height, width, _ = self._spec.model.input_shape
-        for step, replica in self._steps:
+        for step, replica in self._turns():
             epoch, _ = self._sampler.position(step)
             transforms = augmentation.draw_transforms(
                 settings, seed=seed, epoch=epoch, record_ids=self._record_ids(step, replica), height=height, width=width

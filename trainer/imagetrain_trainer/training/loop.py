@@ -107,7 +107,14 @@ class TrainingLoop:
                 total_steps=self._total_steps,
             )
             optimizer = schedule.build_optimizer(spec.training.optimizer, self._rate)
-        self._execution = execution.TrainingExecution(group.strategy, self.model, optimizer, spec.training, classes)
+        self._execution = execution.TrainingExecution(
+            group.strategy,
+            self.model,
+            optimizer,
+            spec.training,
+            classes=classes,
+            local_replicas=len(group.replicas),
+        )
         self._evaluation = evaluation.Evaluation(group.strategy, self.model, spec, classes)
         self._variables = state.named_variables(self.model, optimizer)
         self._saved_step: int | None = None
