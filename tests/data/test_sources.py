@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import sources
+from imagetrain_trainer.data import source_kinds, sources
 
 
 def test_a_tree_is_read_in_sorted_order_at_any_depth(tree):
     (tree / "cats" / "more" / "deep").mkdir(parents=True)
     os.link(tree / "cats" / "00.png", tree / "cats" / "more" / "deep" / "x.png")
-    source = sources.open_source(tree)
+    source = source_kinds.open_source(tree)
     assert source.name == "pets"
     assert source.class_names == ("cats", "dogs")
     assert [item.key for item in source.items][:2] == ["cats/00.png", "cats/01.png"]
@@ -27,14 +27,14 @@ def test_hidden_and_system_files_are_passed_over_and_loose_ones_listed(tree):
     for name in (".DS_Store", "cats/.hidden.png", "cats/Thumbs.db", "README.md", "labels.csv"):
         (tree / name).write_bytes(b"?")
     (tree / ".git").mkdir()
-    source = sources.open_source(tree)
+    source = source_kinds.open_source(tree)
     assert len(source.items) == 20
     assert source.ignored == ("README.md", "labels.csv")
 
 
 def test_links_to_files_are_followed(tree, tmp_path):
     (tree / "cats" / "link.png").symlink_to(tree / "dogs" / "00.jpeg")
-    source = sources.open_source(tree)
+    source = source_kinds.open_source(tree)
     assert source.read(source.items[10]).format == "jpeg"
 
 
@@ -53,14 +53,14 @@ def test_links_to_files_are_followed(tree, tmp_path):
 def test_a_tree_that_breaks_a_rule_is_named(tree, change, rule):
     change(tree)
     with pytest.raises(errors.ConfigError, match=rule):
-        sources.open_source(tree)
+        source_kinds.open_source(tree)
 
 
 def test_folders_of_splits_are_not_taken_for_classes(tree):
     (tree / "cats").rename(tree / "train")
     (tree / "dogs").rename(tree / "Validation")
     with pytest.raises(errors.ConfigError, match=r"one folder per class, and '.*' holds splits \(Validation, train\)"):
-        sources.open_source(tree)
+        source_kinds.open_source(tree)
 
 
 @pytest.mark.parametrize(
@@ -73,18 +73,18 @@ def test_folders_of_splits_are_not_taken_for_classes(tree):
 def test_what_is_neither_tree_nor_arrays_is_named(tmp_path, name, rule):
     (tmp_path / "file.txt").write_text("x")
     with pytest.raises(errors.ConfigError, match=rule):
-        sources.open_source(tmp_path / name)
+        source_kinds.open_source(tmp_path / name)
 
 
 def test_a_bad_image_is_named_with_its_rule(tree):
     (tree / "cats" / "03.png").write_bytes(b"no image")
-    source = sources.open_source(tree)
+    source = source_kinds.open_source(tree)
     with pytest.raises(errors.ConfigError, match=r"'.*pets/cats/03.png' must be an image that Pillow can read"):
         source.read(source.items[3])
 
 
 def test_arrays_of_one_set(npz, arrays):
-    source = sources.open_source(npz)
+    source = source_kinds.open_source(npz)
     assert source.name == "numbers"
     assert source.class_names == ("0", "1", "2")
     assert source.items[7] == sources.Item("x[7]", 1, None, 7)
@@ -98,7 +98,7 @@ def test_arrays_with_a_test_split_and_class_names(tmp_path, arrays):
     np.savez_compressed(
         tmp_path / "set.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:], classes=["a", "b", "c"]
     )
-    source = sources.open_source(tmp_path / "set.npz")
+    source = source_kinds.open_source(tmp_path / "set.npz")
     assert source.class_names == ("a", "b", "c")
     assert {item.given_split for item in source.items[:60]} == {None}
     assert source.items[60] == sources.Item("x_test[0]", 0, "test", 0)
@@ -141,25 +141,25 @@ X, Y = np.zeros((6, 5, 4), np.uint8), np.arange(6) % 2
 def test_arrays_that_break_a_rule_are_named(tmp_path, arrays, rule):
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(errors.ConfigError, match=rule):
-        sources.open_source(tmp_path / "bad.npz")
+        source_kinds.open_source(tmp_path / "bad.npz")
 
 
 def test_python_objects_in_arrays_are_never_loaded(tmp_path):
     np.savez(tmp_path / "bad.npz", x=X, y=np.array([{}] * 6, object), allow_pickle=True)
     with pytest.raises(errors.ConfigError, match=r"array 'y' .* must hold numbers or strings, not Python objects"):
-        sources.open_source(tmp_path / "bad.npz")
+        source_kinds.open_source(tmp_path / "bad.npz")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 broken"])
 def test_what_is_no_npz_file_is_named(tmp_path, content):
     (tmp_path / "bad.npz").write_bytes(content)
     with pytest.raises(errors.ConfigError, match=r"'.*bad.npz' must be an .npz file"):
-        sources.open_source(tmp_path / "bad.npz")
+        source_kinds.open_source(tmp_path / "bad.npz")
 
 
 def test_channels_must_be_those_of_the_arrays(npz):
     with pytest.raises(errors.ConfigError, match=r"channels must be left out or 1, as in '.*numbers.npz', got 3"):
-        sources.open_source(npz, 3)
+        source_kinds.open_source(npz, 3)
 
 
 def test_a_damaged_npz_is_named(npz):
@@ -167,10 +167,10 @@ def test_a_damaged_npz_is_named(npz):
     data[300] ^= 0xFF
     npz.write_bytes(bytes(data))
     with pytest.raises(errors.ConfigError, match=r"'.*numbers.npz' must be an .npz file"):
-        sources.open_source(npz)
+        source_kinds.open_source(npz)
 
 
 def test_all_formats_that_pillow_reads_are_images(tree):
     Image.new("RGB", (6, 8)).save(tree / "cats" / "a.webp")
-    source = sources.open_source(tree)
+    source = source_kinds.open_source(tree)
     assert source.read(source.items[10]).change == "webp to png"

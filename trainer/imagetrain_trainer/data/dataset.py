@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.storage import store
+from imagetrain_trainer.storage import object_store, store
 
 KEY = "dataset.json"
 SCHEMA_VERSION = 1
@@ -204,7 +204,7 @@ def _check(dataset: Dataset) -> None:
 def _check_shard_keys(shard: Shard) -> None:
     try:
         for key in (shard.key, shard.index_key):
-            store.check_key(key)
+            object_store.check_key(key)
     except (errors.ConfigError, AttributeError) as e:
         raise errors.DataCorruptError(f"must have relative shard keys ({e})") from e
 

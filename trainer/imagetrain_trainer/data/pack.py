@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import dataset, example, scan, shard_writer, sources, splits, tfrecord
+from imagetrain_trainer.data import dataset, example, scan, shard_writer, source_kinds, sources, splits, tfrecord
 from imagetrain_trainer.storage import store
 
 _OWN_KEY = re.compile(rf"(?:{'|'.join(dataset.SPLITS)})/shard-\d+\.(?:tfrecord|index)")
@@ -128,7 +128,7 @@ def pack(
     objects = store.open_store(destination, s3)
     leftovers = _check_destination(objects)
     objects.probe_writable()
-    origin = sources.open_source(path, options.channels)
+    origin = source_kinds.open_source(path, options.channels)
     scanned, refused = scan.scan(
         origin,
         threads=options.threads or os.cpu_count() or 1,

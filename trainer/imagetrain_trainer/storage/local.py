@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.storage import store
+from imagetrain_trainer.storage import object_store
 
 _PARTIAL_MARK = "#"
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -27,7 +27,7 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
-class LocalStore(store.ObjectStore):
+class LocalStore(object_store.ObjectStore):
     """Objects as files below one folder. Writes are atomic: a temporary file, fsync, then a rename or a hard link."""
 
     def __init__(self, root: pathlib.Path) -> None:
@@ -40,7 +40,7 @@ class LocalStore(store.ObjectStore):
         return self._root
 
     def _path(self, key: str) -> pathlib.Path:
-        return self._root / store.check_key(key)
+        return self._root / object_store.check_key(key)
 
     def get(self, key: str) -> bytes:
         """Read a whole file."""
@@ -60,12 +60,14 @@ class LocalStore(store.ObjectStore):
 
     def put(
         self, key: str, data: bytes, *, only_if_absent: bool = False, content_type: str | None = None
-    ) -> store.ObjectInfo:
+    ) -> object_store.ObjectInfo:
         """Write a file atomically; `content_type` has no meaning here."""
         del content_type
         return self._write(key, lambda file: file.write(data), only_if_absent=only_if_absent)
 
-    def put_if_match(self, key: str, data: bytes, etag: str, *, content_type: str | None = None) -> store.ObjectInfo:
+    def put_if_match(
+        self, key: str, data: bytes, etag: str, *, content_type: str | None = None
+    ) -> object_store.ObjectInfo:
         """Replace a file that still has this ETag, under a lock; `content_type` has no meaning here."""
         del content_type
         path = self._path(key)
@@ -79,7 +81,7 @@ class LocalStore(store.ObjectStore):
 
     def upload_file(
         self, key: str, path: pathlib.Path, *, only_if_absent: bool = False, content_type: str | None = None
-    ) -> store.ObjectInfo:
+    ) -> object_store.ObjectInfo:
         """Copy a file into the store atomically; `content_type` has no meaning here."""
         del content_type
         with translate_os_errors(path.absolute().as_uri(), "read"):
@@ -87,7 +89,7 @@ class LocalStore(store.ObjectStore):
         with source:
             return self._write(key, lambda file: shutil.copyfileobj(source, file), only_if_absent=only_if_absent)
 
-    def _write(self, key: str, write: Callable[[BinaryIO], object], *, only_if_absent: bool) -> store.ObjectInfo:
+    def _write(self, key: str, write: Callable[[BinaryIO], object], *, only_if_absent: bool) -> object_store.ObjectInfo:
         path = self._path(key)
         with translate_os_errors(self.uri_of(key), "write"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +97,7 @@ class LocalStore(store.ObjectStore):
                 write(file)
         return self.head(key)
 
-    def download_file(self, key: str, path: pathlib.Path) -> store.ObjectInfo:
+    def download_file(self, key: str, path: pathlib.Path) -> object_store.ObjectInfo:
         """Copy a file out of the store; it appears at `path` only when complete."""
         with translate_os_errors(self.uri_of(key), "read"):
             source = self._path(key).open("rb")
@@ -103,7 +105,7 @@ class LocalStore(store.ObjectStore):
             shutil.copyfileobj(source, file)
         return self.head(key)
 
-    def head(self, key: str) -> store.ObjectInfo:
+    def head(self, key: str) -> object_store.ObjectInfo:
         """Return a file's size, and an ETag made of its inode, time and size."""
         with translate_os_errors(self.uri_of(key), "read"):
             status = self._path(key).stat()
@@ -111,13 +113,13 @@ class LocalStore(store.ObjectStore):
             raise _not_found(self.uri_of(key))
         return _info(key, status)
 
-    def list(self, prefix: str = "") -> Iterator[store.ObjectInfo]:
+    def list(self, prefix: str = "") -> Iterator[object_store.ObjectInfo]:
         """Yield the files below a folder, sorted by key; files still being written are left out."""
-        top = self._root / store.check_prefix(prefix)
+        top = self._root / object_store.check_prefix(prefix)
         with translate_os_errors(f"{top.as_uri()}/", "list"):
             yield from sorted(self._walk(top), key=lambda info: info.key)
 
-    def _walk(self, top: pathlib.Path) -> Iterator[store.ObjectInfo]:
+    def _walk(self, top: pathlib.Path) -> Iterator[object_store.ObjectInfo]:
         if not top.is_dir():
             return
         for folder, _, names in os.walk(top, onerror=_raise):
@@ -129,7 +131,7 @@ class LocalStore(store.ObjectStore):
 
     def list_folders(self, prefix: str = "") -> builtins.list[str]:
         """Return the sorted names of the folders right below a folder."""
-        top = self._root / store.check_prefix(prefix)
+        top = self._root / object_store.check_prefix(prefix)
         with translate_os_errors(f"{top.as_uri()}/", "list"):
             return sorted(entry.name for entry in top.iterdir() if entry.is_dir()) if top.is_dir() else []
 
@@ -151,7 +153,7 @@ class LocalStore(store.ObjectStore):
 
     def child(self, prefix: str) -> "LocalStore":
         """Return the store of a folder below this one."""
-        return LocalStore(self._root / store.check_prefix(prefix))
+        return LocalStore(self._root / object_store.check_prefix(prefix))
 
 
 @contextlib.contextmanager
@@ -207,10 +209,11 @@ def translate_os_errors(uri: str, action: str) -> Iterator[None]:
     except FileExistsError as e:
         raise errors.ObjectExistsError(f"{uri} must not exist yet, and it does. Choose another name or prefix.") from e
     except OSError as e:
-        raise _translate(e, uri, action) from e
+        raise translate_os_error(e, uri, action) from e
 
 
-def _translate(e: OSError, uri: str, action: str) -> errors.TrainerError:
+def translate_os_error(e: OSError, uri: str, action: str) -> errors.TrainerError:
+    """Return the trainer's own error for what the operating system said of `uri`."""
     if e.errno in _MISSING:
         return _not_found(uri)
     if e.errno in _DISK_FULL:
@@ -241,8 +244,8 @@ def _not_found(uri: str) -> errors.ObjectNotFoundError:
     return errors.ObjectNotFoundError(f"{uri} does not exist. Check the path.")
 
 
-def _info(key: str, status: os.stat_result) -> store.ObjectInfo:
-    return store.ObjectInfo(key, status.st_size, f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}")
+def _info(key: str, status: os.stat_result) -> object_store.ObjectInfo:
+    return object_store.ObjectInfo(key, status.st_size, f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}")
 
 
 def _raise(e: OSError) -> None:

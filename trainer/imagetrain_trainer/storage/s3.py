@@ -21,7 +21,7 @@ from obstore.auth import boto3 as obstore_boto3
 from obstore.store import S3Store as ObstoreS3
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.storage import local, store
+from imagetrain_trainer.storage import local, object_store
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -69,7 +69,7 @@ _BAD_KEY_CODES = frozenset({
 _LIBRARY_ERRORS = (obstore_errors.BaseError, FileNotFoundError, botocore.exceptions.BotoCoreError, OSError)
 
 
-def open_s3(bucket: str, prefix: str, settings: store.S3Settings) -> "S3Store":
+def open_s3(bucket: str, prefix: str, settings: object_store.S3Settings) -> "S3Store":
     """Open a bucket's prefix and check with one request that it can be reached; raises as `store.open_store` does."""
     uri = f"s3://{bucket}/{prefix}"
     client, provider = _build_client(uri, settings)
@@ -80,7 +80,9 @@ def open_s3(bucket: str, prefix: str, settings: store.S3Settings) -> "S3Store":
     return opened
 
 
-def _build_client(uri: str, settings: store.S3Settings) -> tuple["S3Client", obstore_boto3.Boto3CredentialProvider]:
+def _build_client(
+    uri: str, settings: object_store.S3Settings
+) -> tuple["S3Client", obstore_boto3.Boto3CredentialProvider]:
     try:
         session = boto3.Session(region_name=settings.region)
         if session.get_credentials() is None:
@@ -112,7 +114,7 @@ def _build_objects(bucket: str, client: "S3Client", provider: obstore_boto3.Boto
     )
 
 
-class S3Store(store.ObjectStore):
+class S3Store(object_store.ObjectStore):
     """Objects of one bucket below a prefix; retries end after 60 s, and a request that stalls after 20 s."""
 
     def __init__(self, bucket: str, prefix: str, client: "S3Client", objects: ObstoreS3) -> None:
@@ -122,11 +124,11 @@ class S3Store(store.ObjectStore):
 
     def _path(self, key: str) -> str:
         """Return the key within the bucket."""
-        store.check_key(key)
+        object_store.check_key(key)
         return f"{self._prefix}/{key}" if self._prefix else key
 
     def _folder(self, prefix: str) -> str | None:
-        parts = [part for part in (self._prefix, store.check_prefix(prefix)) if part]
+        parts = [part for part in (self._prefix, object_store.check_prefix(prefix)) if part]
         return "/".join(parts) or None
 
     def get(self, key: str) -> bytes:
@@ -154,29 +156,31 @@ class S3Store(store.ObjectStore):
 
     def put(
         self, key: str, data: bytes, *, only_if_absent: bool = False, content_type: str | None = None
-    ) -> store.ObjectInfo:
+    ) -> object_store.ObjectInfo:
         """Write an object; with `only_if_absent` by If-None-Match, which the server checks."""
         mode: PutMode = "create" if only_if_absent else "overwrite"
         etag = self._put(key, data, mode=mode, content_type=content_type)
-        return store.ObjectInfo(key, len(data), etag)
+        return object_store.ObjectInfo(key, len(data), etag)
 
-    def put_if_match(self, key: str, data: bytes, etag: str, *, content_type: str | None = None) -> store.ObjectInfo:
+    def put_if_match(
+        self, key: str, data: bytes, etag: str, *, content_type: str | None = None
+    ) -> object_store.ObjectInfo:
         """Replace an object by If-Match, which the server checks."""
         try:
             new_etag = self._put(key, data, mode={"e_tag": etag}, content_type=content_type)
         except errors.ObjectNotFoundError as e:
             raise _changed(self.uri_of(key)) from e
-        return store.ObjectInfo(key, len(data), new_etag)
+        return object_store.ObjectInfo(key, len(data), new_etag)
 
     def upload_file(
         self, key: str, path: pathlib.Path, *, only_if_absent: bool = False, content_type: str | None = None
-    ) -> store.ObjectInfo:
+    ) -> object_store.ObjectInfo:
         """Write a local file's bytes in parts of 16 MB."""
         with local.translate_os_errors(path.absolute().as_uri(), "read"):
             size_bytes = path.stat().st_size
         mode: PutMode = "create" if only_if_absent else "overwrite"
         etag = self._put(key, path, mode=mode, content_type=content_type)
-        return store.ObjectInfo(key, size_bytes, etag)
+        return object_store.ObjectInfo(key, size_bytes, etag)
 
     def _put(self, key: str, body: bytes | pathlib.Path, *, mode: "PutMode", content_type: str | None) -> str | None:
         attributes: Any = {"Content-Type": content_type} if content_type else None
@@ -193,7 +197,7 @@ class S3Store(store.ObjectStore):
             )
         return result["e_tag"]
 
-    def download_file(self, key: str, path: pathlib.Path) -> store.ObjectInfo:
+    def download_file(self, key: str, path: pathlib.Path) -> object_store.ObjectInfo:
         """Stream an object to a local file, which appears at `path` only when complete."""
         remote = self._path(key)
         with self._translated(key, "read"):
@@ -202,20 +206,20 @@ class S3Store(store.ObjectStore):
         with local.translate_os_errors(path.absolute().as_uri(), "write"), local.write_atomically(path) as file:
             while (chunk := self._next_chunk(key, chunks)) is not None:
                 file.write(chunk)
-        return store.ObjectInfo(key, result.meta["size"], result.meta["e_tag"])
+        return object_store.ObjectInfo(key, result.meta["size"], result.meta["e_tag"])
 
     def _next_chunk(self, key: str, chunks: Iterator[bytes]) -> bytes | None:
         with self._translated(key, "read"):
             return next(chunks, None)
 
-    def head(self, key: str) -> store.ObjectInfo:
+    def head(self, key: str) -> object_store.ObjectInfo:
         """Return an object's size and ETag."""
         path = self._path(key)
         with self._translated(key, "read"):
             meta = obstore.head(self._objects, path)
-        return store.ObjectInfo(key, meta["size"], meta["e_tag"])
+        return object_store.ObjectInfo(key, meta["size"], meta["e_tag"])
 
-    def list(self, prefix: str = "") -> Iterator[store.ObjectInfo]:
+    def list(self, prefix: str = "") -> Iterator[object_store.ObjectInfo]:
         """Yield the objects below a folder, sorted by key."""
         folder, skipped = self._folder(prefix), len(self._prefix) + 1 if self._prefix else 0
         pages = obstore.list(self._objects, folder)
@@ -225,7 +229,7 @@ class S3Store(store.ObjectStore):
             if page is None:
                 return
             for meta in page:
-                yield store.ObjectInfo(meta["path"][skipped:], meta["size"], meta["e_tag"])
+                yield object_store.ObjectInfo(meta["path"][skipped:], meta["size"], meta["e_tag"])
 
     def list_folders(self, prefix: str = "") -> builtins.list[str]:
         """Return the names of the folders right below a folder, by one delimiter listing."""
