@@ -9,5 +9,5 @@ from imagetrain_client.executor import processes
 COMMAND = [sys.executable, str(pathlib.Path(__file__).with_name("stand_in_worker.py"))]
 
 if __name__ == "__main__":
-    processes.resolve_command = lambda command: COMMAND  # noqa: ARG005
+    processes.resolve_command = lambda command: COMMAND
     main.main()
