@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from imagetrain_api import training_settings as ts
-from imagetrain_trainer.training import schedule
+from imagetrain_trainer.training import optimizers, schedule
 
 
 def made(**settings: object) -> schedule.LearningRate:
@@ -56,6 +56,13 @@ def test_plateau_factor_scales_the_rate() -> None:
 def test_optimizer_is_what_the_job_asks_for(
     settings: dict[str, object], kind: type[keras.optimizers.Optimizer], fields: dict[str, object]
 ) -> None:
-    optimizer = schedule.build_optimizer(ts.OptimizerSettings(**settings), made())
-    assert type(optimizer) is kind
+    optimizer = optimizers.build_optimizer(ts.OptimizerSettings(**settings), made())
+    assert isinstance(optimizer, kind)
     assert {name: getattr(optimizer, name) for name in fields} == fields
+
+
+def test_gradients_travel_in_buckets_of_one_type_and_bounded_size() -> None:
+    shapes = [(tf.float32, 10), (tf.float32, 10), (tf.float32, 30), (tf.bfloat16, 4), (tf.float32, 1), (tf.float32, 2)]
+    gradients = [tf.zeros([size], dtype) for dtype, size in shapes]
+    assert optimizers.plan_buckets(gradients, 80) == [[0, 1], [2], [3], [4, 5]]
+    assert optimizers.plan_buckets([], 80) == []

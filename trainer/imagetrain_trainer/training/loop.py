@@ -20,6 +20,7 @@ from imagetrain_trainer.training import (
     events,
     execution,
     inputs,
+    optimizers,
     policies,
     reporter,
     run_state,
@@ -106,7 +107,7 @@ class TrainingLoop:
                 steps_per_epoch=self._steps_per_epoch,
                 total_steps=self._total_steps,
             )
-            optimizer = schedule.build_optimizer(spec.training.optimizer, self._rate)
+            optimizer = optimizers.build_optimizer(spec.training.optimizer, self._rate)
         self._execution = execution.TrainingExecution(
             group.strategy,
             self.model,

@@ -45,13 +45,3 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
     def get_config(self) -> dict[str, object]:
         """Keras asks each schedule for it; this one is rebuilt from the job instead."""
         return {"peak": self._peak, "schedule": self._schedule.name}
-
-
-def build_optimizer(settings: training_settings.OptimizerSettings, rate: LearningRate) -> keras.optimizers.Optimizer:
-    """Return the Keras optimizer of the job."""
-    decay = settings.weight_decay or None
-    if settings.name == "sgd":
-        return keras.optimizers.SGD(rate, momentum=settings.momentum, nesterov=settings.nesterov, weight_decay=decay)
-    return keras.optimizers.Adam(
-        rate, beta_1=settings.beta1, beta_2=settings.beta2, epsilon=settings.epsilon, weight_decay=decay
-    )
