@@ -61,7 +61,9 @@ if ! { is_supported_python .venv/bin/python && .venv/bin/pip --version; } >/dev/
 fi
 rm -f "$stamp"
 say "Installing the locked packages of $lock into .venv (about 2 min at first, 2.3 GB on disk)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+# The lock is complete. Without --no-deps, pip resolves extras such as coverage[toml] anew, finds a newer release than the
+# locked one, and refuses it for having no hash.
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$lock"
 say "Installing imagetrain itself, editable (about 5 s)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 echo "$key" >"$stamp"

@@ -95,6 +95,22 @@ def test_when_a_run_is_over(code, is_stopping, restarts, conclusion):
 
 
 @pytest.mark.parametrize(
+    ("code", "failures", "conclusion"),
+    [
+        (ExitCode.INTERNAL, 2, None),
+        (ExitCode.INTERNAL, 3, ExitCode.INTERNAL),
+        (ExitCode.STORAGE_UNAVAILABLE, 9, None),  # an outage may last
+    ],
+)
+def test_crash_that_comes_back_without_a_step_between_ends_the_run(code, failures, conclusion):
+    verdict = policy.Verdict(exit_code=code, rank=0, message="")
+    concluded = policy.conclude(
+        verdict, is_stopping=False, restarts=failures - 1, max_restarts=10, failures_in_a_row=failures
+    )
+    assert concluded == conclusion
+
+
+@pytest.mark.parametrize(
     ("requests", "has_started", "seconds"),
     [
         (1, True, policy.SAVE_SECONDS),

@@ -152,10 +152,25 @@ def backoff_seconds(failures_in_a_row: int) -> float:
 _TELLING_WHEN_STOPPED = frozenset({ExitCode.STORAGE_UNAVAILABLE, ExitCode.DISK_FULL})
 
 
-def conclude(verdict: Verdict, *, is_stopping: bool, restarts: int, max_restarts: int) -> ExitCode | None:
-    """Return the exit code of a run that is over with this attempt, or None when the group starts again."""
+# A crash that comes back at the same step, again and again, is a fault that no restart mends.
+_CRASHES_IN_A_ROW = 3
+
+
+def conclude(
+    verdict: Verdict, *, is_stopping: bool, restarts: int, max_restarts: int, failures_in_a_row: int = 1
+) -> ExitCode | None:
+    """Return the exit code of a run that is over with this attempt, or None when the group starts again.
+
+    Args:
+        verdict: what the attempt's end means.
+        is_stopping: whether the run was asked to stop.
+        restarts: how often the group was started again so far.
+        max_restarts: `spec.recovery.maxRestarts`.
+        failures_in_a_row: attempts, with this one, that ended without a step more than the one before.
+    """
     if verdict.exit_code is ExitCode.DONE or not verdict.outcome.is_retryable:
         return verdict.exit_code
     if is_stopping:
         return verdict.exit_code if verdict.exit_code in _TELLING_WHEN_STOPPED else ExitCode.PREEMPTED
-    return verdict.exit_code if restarts >= max_restarts else None
+    is_hopeless = verdict.exit_code is ExitCode.INTERNAL and failures_in_a_row >= _CRASHES_IN_A_ROW
+    return verdict.exit_code if is_hopeless or restarts >= max_restarts else None

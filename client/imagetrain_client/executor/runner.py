@@ -75,16 +75,17 @@ class _Run:
         while True:
             highest_before = self._tracker.highest_step
             verdict, chief = self._attempt()
+            has_progressed = self._tracker.highest_step > highest_before
+            self._failures_in_a_row = 1 if has_progressed else self._failures_in_a_row + 1
             code = policy.conclude(
                 verdict,
                 is_stopping=self._is_stopping(),
                 restarts=self._restarts,
                 max_restarts=request.job.spec.recovery.max_restarts,
+                failures_in_a_row=self._failures_in_a_row,
             )
             if code is not None:
                 return self._ended(code, verdict, chief)
-            has_progressed = self._tracker.highest_step > highest_before
-            self._failures_in_a_row = 1 if has_progressed else self._failures_in_a_row + 1
             self._restarts += 1
             self._wait_before_restart(verdict)
             if self._is_stopping():
