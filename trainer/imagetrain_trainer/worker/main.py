@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import logging
+import math
 import os
 import pathlib
 import signal
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+# When a parent with threads is killed, the kernel sends the parent-death signal once for each thread that inherits the
+# child on the way, so one death may be told twice within milliseconds. Nobody asks twice that fast.
+_ONE_REQUEST_SECONDS = 0.5
 
 
 def main() -> None:
@@ -45,6 +49,7 @@ class Supervisor:
         self._block_path = worker.work_dir / "progress.block"
         self._outcome_path = worker.work_dir / "outcome.json"
         self._signals = 0
+        self._signalled_at = -math.inf
         self._process: subprocess.Popen[bytes] | None = None
         self._block: progress_block.ProgressBlock | None = None
 
@@ -77,7 +82,10 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _forward(self, _number: int, _frame: object) -> None:
-        self._signals += 1
+        now = time.monotonic()
+        if now - self._signalled_at < _ONE_REQUEST_SECONDS:
+            return
+        self._signals, self._signalled_at = self._signals + 1, now
         if self._process is not None and self._process.poll() is None:
             is_urgent = self._signals > 1 or self._is_starting()
             self._process.send_signal(signal.SIGKILL if is_urgent else signal.SIGTERM)
