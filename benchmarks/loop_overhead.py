@@ -32,7 +32,7 @@ from imagetrain_trainer.models import registry
 from imagetrain_trainer.storage import store as storage
 from imagetrain_trainer.training import execution, group, inputs, optimizers, schedule
 
-CASES = (("small_cnn", 28, 1, 256, 10), ("mobilenet_v2", 96, 3, 32, 4))  # the last: steps of one round
+CASES = (("small_cnn", 28, 1, 256, 10), ("mobilenet_v2", 96, 3, 64, 4))  # the last: steps of one round
 EPOCHS = 1000
 
 
