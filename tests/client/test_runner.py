@@ -113,5 +113,6 @@ def test_workers_get_their_share_of_the_machine_and_their_logs(run, tmp_path):
 
 def test_progress_is_told(run):
     _, told = run({"*.*": {"after": 3, "progress": {"phase": "training", "step": 9, "loss": 0.5}}})
-    event = of_type(told, events.Progressed)[-1]  # one worker may have answered before the other
-    assert (event.workers_ready, event.workers, event.progress.step) == (2, 2, 9)
+    seen = of_type(told, events.Progressed)
+    # One worker may answer before the other, or end before it.
+    assert (2, 2, 9) in [(event.workers_ready, event.workers, event.progress.step) for event in seen]

@@ -66,6 +66,8 @@ _BAD_KEY_CODES = frozenset({
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired",
     "RequestTimeTooSkewed", "XAdminUserNotFound", "AuthorizationHeaderMalformed", "InvalidClientTokenId",
 })  # fmt: skip
+_WRITE_ATTEMPTS = 3
+_BROKEN_CONNECTION = "ConnectionReset"  # how obstore's error spells ECONNRESET
 _LIBRARY_ERRORS = (obstore_errors.BaseError, FileNotFoundError, botocore.exceptions.BotoCoreError, OSError)
 
 
@@ -183,6 +185,21 @@ class S3Store(object_store.ObjectStore):
         return object_store.ObjectInfo(key, size_bytes, etag)
 
     def _put(self, key: str, body: bytes | pathlib.Path, *, mode: "PutMode", content_type: str | None) -> str | None:
+        """Write; again when the connection breaks, for obstore retries no write whose body was under way.
+
+        Only an unconditional write is sent again: the lost answer of a conditional one may have been a success.
+        """
+        for _ in range(_WRITE_ATTEMPTS - 1 if mode == "overwrite" else 0):
+            try:
+                return self._put_once(key, body, mode=mode, content_type=content_type)
+            except errors.StorageUnavailableError as e:
+                if _BROKEN_CONNECTION not in repr(e.__cause__):
+                    raise
+        return self._put_once(key, body, mode=mode, content_type=content_type)
+
+    def _put_once(
+        self, key: str, body: bytes | pathlib.Path, *, mode: "PutMode", content_type: str | None
+    ) -> str | None:
         attributes: Any = {"Content-Type": content_type} if content_type else None
         path = self._path(key)
         with self._translated(key, "write"):
