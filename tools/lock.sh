@@ -13,7 +13,7 @@ compile() { # compile OUTPUT ARGUMENT...
 }
 
 mkdir -p requirements
-compile dev-cpu.txt pyproject.toml --extra trainer-cpu --extra dev
+compile dev-cpu.txt pyproject.toml --extra trainer-cpu --extra operator --extra dev
 compile trainer-gpu.txt pyproject.toml --extra trainer-gpu
 compile operator.txt pyproject.toml --extra operator
 compile go.txt --group go

@@ -4,13 +4,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from imagetrain_api import names, quantities, uris
+from imagetrain_api import names, uris
+from imagetrain_api.pod_settings import WorkerSettings
 from imagetrain_api.rules import FieldError
-from imagetrain_api.schema import Document, Rule, ValidationError, decode, setting
+from imagetrain_api.schema import Document, Rule, TransitionRule, ValidationError, decode, setting
 from imagetrain_api.training_settings import ModelSettings, TrainingSettings
 
 FORMATS = ("saved_model", "tflite_float32", "tflite_dynamic", "tflite_float16", "tflite_int8")
-GPU_RESOURCE = "nvidia.com/gpu"
+
+MAX_SECONDS = 2**31 - 1  # Kubernetes keeps such times in 32 bits
 
 # Keys of `metadata` that the API server writes; a manifest read back from the cluster has them.
 _SERVER_METADATA = frozenset(
@@ -35,10 +37,11 @@ class Metadata(Document):
     """`metadata`: the part of it that users write."""
 
     name: str = setting(
-        doc="Name of the job; pods are called NAME-RANK.",
-        pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
-        pattern_rule="a DNS label of lower-case letters, digits and hyphens (RFC 1123)",
-        max_length=52,  # Kubernetes, "Indexed Job": a pod's hostname NAME-INDEX is a 63-character label
+        doc="Name of the job; its pods' host names are NAME-ATTEMPT-RANK.",
+        # It names a Service too, and Kubernetes wants a letter at the start of that (RFC 1035).
+        pattern=r"[a-z]([-a-z0-9]*[a-z0-9])?",
+        pattern_rule="a DNS label of lower-case letters, digits and hyphens that starts with a letter (RFC 1035)",
+        max_length=52,  # Kubernetes, "Indexed Job": a pod's hostname is a label of 63 characters: 52 + "-10000" + "-255"
     )
     namespace: str = setting(
         default="default",
@@ -150,38 +153,22 @@ class RecoverySettings(Document):
     )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Resources(Document):
-    """`spec.worker.resources`, as in a container."""
-
-    limits: Mapping[str, str] = setting(default_factory=dict, doc="Limits.", parse=quantities.parse_quantity)
-    requests: Mapping[str, str] = setting(default_factory=dict, doc="Requests.", parse=quantities.parse_quantity)
-
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "limits",
-            f"give a whole number of {GPU_RESOURCE}",
-            lambda r: quantities.parse_quantity(r.limits.get(GPU_RESOURCE, "0")) % 1 == 0,
-            f"!('{GPU_RESOURCE}' in self.limits) || isQuantity(string(self.limits['{GPU_RESOURCE}'])) && "
-            f"quantity(string(self.limits['{GPU_RESOURCE}'])).isInteger()",
-        ),
+def _fixed(field: str) -> TransitionRule:
+    return TransitionRule(
+        field,
+        "stay as it is, for the run's checkpoints belong to it; create a job with another name instead",
+        lambda old, new: getattr(old, field) == getattr(new, field),
+        f"self.{field} == oldSelf.{field}",
     )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings(Document):
-    """`spec.worker`: the pod of one worker."""
-
-    resources: Resources = setting(default_factory=Resources, doc="Resources of the container.")
-    allow_cpu: bool = setting(default=False, doc="Train on the CPU where TensorFlow sees fewer GPUs than requested.")
-    node_selector: Mapping[str, str] = setting(default_factory=dict, doc="Labels of suitable nodes.")
-    tolerations: tuple[Mapping[str, Any], ...] = setting(default=(), doc="Taints that the pods tolerate.")
-    pod_template: Mapping[str, Any] = setting(default_factory=dict, doc="Strategic merge patch of the pod template.")
-
-    @property
-    def gpus(self) -> int:
-        """GPUs of one worker."""
-        return int(quantities.parse_quantity(self.resources.limits.get(GPU_RESOURCE, "0")))
+def _fixed_while_running(field: str) -> TransitionRule:
+    return TransitionRule(
+        field,
+        "stay as it is while the job runs; set suspend to true first",
+        lambda old, new: old.suspend or new.suspend or getattr(old, field) == getattr(new, field),
+        f"oldSelf.suspend || self.suspend || self.{field} == oldSelf.{field}",
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +184,27 @@ class JobSpec(Document):
     recovery: RecoverySettings = setting(default_factory=RecoverySettings, doc="What happens after a failure.")
     s3: S3Settings = setting(default_factory=S3Settings, doc="How to reach the S3 API.")
     worker: WorkerSettings = setting(default_factory=WorkerSettings, doc="The pod of one worker.")
+    suspend: bool = setting(
+        default=False, doc="Save a checkpoint and give the pods back; false again goes on from there (Kubernetes only)."
+    )
+    active_deadline_seconds: int | None = setting(
+        default=None,
+        doc="Longest time from the start, or from the newest resumption, to the end (Kubernetes only).",
+        minimum=1,
+        maximum=MAX_SECONDS,
+    )
+    ready_deadline_seconds: int | None = setting(
+        default=None,
+        doc="Longest time from a group's creation until every worker is ready; absent: it waits for room (Kubernetes only).",
+        minimum=1,
+        maximum=MAX_SECONDS,
+    )
+    ttl_seconds_after_finished: int | None = setting(
+        default=None,
+        doc="Time from the end of the job to its deletion; absent: it stays. Published models always stay (Kubernetes only).",
+        minimum=0,
+        maximum=MAX_SECONDS,
+    )
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -212,6 +220,11 @@ class JobSpec(Document):
             "!(self.output.uri.endsWith('/') ? self.output.uri : self.output.uri + '/')"
             ".startsWith(self.data.uri.endsWith('/') ? self.data.uri : self.data.uri + '/')",
         ),
+    )
+
+    TRANSITIONS: ClassVar[tuple[TransitionRule, ...]] = (
+        *(_fixed(field) for field in ("data", "model", "training", "output")),
+        *(_fixed_while_running(field) for field in ("workers", "checkpoint", "s3", "worker")),
     )
 
 

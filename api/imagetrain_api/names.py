@@ -8,7 +8,11 @@ PLURAL = "imagetrainingjobs"
 
 # Labels on every child of a job.
 LABEL_JOB = f"{GROUP}/job"
-LABEL_RANK = f"{GROUP}/rank"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_RANK = "batch.kubernetes.io/job-completion-index"  # Kubernetes' own, on the pods of an Indexed Job
+
+# The worker config document, on the pod template; the downward API mounts it as a file.
+ANNOTATION_WORKER_CONFIG = f"{GROUP}/worker-config"
 
 # Environment of a worker. It is read once, in the worker's main.
 ENV_CONFIG = "IMAGETRAIN_CONFIG"  # path of the worker config document
@@ -19,6 +23,13 @@ ENV_CPU_THREADS = "IMAGETRAIN_CPU_THREADS"  # threads for TensorFlow's operators
 ENV_LOG_FORMAT = "IMAGETRAIN_LOG_FORMAT"  # text or json
 
 COMMAND = ("imagetrain-worker",)
+
+# Places in a worker's container.
+CONFIG_DIR = "/etc/imagetrain"
+CONFIG_FILE = "worker.json"
+WORK_DIR = "/scratch"
+TERMINATION_MESSAGE_PATH = "/dev/termination-log"
+CONTAINER = "worker"
 
 # HTTP paths that a worker serves.
 PATH_HEALTH = "/healthz"
@@ -36,6 +47,11 @@ CHECKPOINTS_PREFIX = "checkpoints"
 EVENTS_PREFIX = "events"
 REPORT_KEY = "report.html"
 HISTORY_KEY = "history.json"
+
+
+def child_job(job: str, attempt: int) -> str:
+    """Return the name of the Kubernetes Job that is the given attempt (0, 1, ...) of a job."""
+    return f"{job}-{attempt}"
 
 
 def run_prefix(run_id: str) -> str:

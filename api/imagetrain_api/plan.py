@@ -62,15 +62,17 @@ def plan_worker_group(
     )
 
 
-def kubernetes_endpoints(job: ImageTrainingJob) -> tuple[WorkerEndpoint, ...]:
-    """Return the endpoints of an Indexed Job's pods behind the headless Service that bears the job's name.
+def kubernetes_endpoints(job: ImageTrainingJob, attempt: int = 0) -> tuple[WorkerEndpoint, ...]:
+    """Return the endpoints of an attempt's pods behind the headless Service that bears the job's name.
 
     Source: Kubernetes, "Job with Pod-to-Pod Communication": `<job>-<index>.<service>`.
     """
     name = job.metadata.name
     return tuple(
         WorkerEndpoint(
-            host=f"{name}-{rank}.{name}", collective_port=names.COLLECTIVE_PORT, status_port=names.STATUS_PORT
+            host=f"{names.child_job(name, attempt)}-{rank}.{name}",
+            collective_port=names.COLLECTIVE_PORT,
+            status_port=names.STATUS_PORT,
         )
         for rank in range(job.spec.workers)
     )

@@ -1,6 +1,6 @@
 """Declared settings: dataclass fields that carry their own rules, and the decoder that applies them.
 
-X From these declarations come decoding with all errors collected (here) and the CRD schema.
+From these declarations come decoding with all errors collected (here) and the CRD's schema (the operator).
 Nothing here knows what any setting means.
 """
 
@@ -41,6 +41,23 @@ class Rule:
     cel: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class TransitionRule:
+    """A rule over an old and a new version of one document.
+
+    Attributes:
+        field: attribute that the error names, relative to the document.
+        rule: text behind "must".
+        holds: predicate over the old and the new document.
+        cel: the same predicate for the API server, over `oldSelf` and `self`.
+    """
+
+    field: str
+    rule: str
+    holds: Callable[[Any, Any], bool]
+    cel: str
+
+
 def setting(*, default: Any = dataclasses.MISSING, default_factory: Any = dataclasses.MISSING, **bounds: Any) -> Any:
     """Declare a dataclass field with rules; without a default the key is required."""
     metadata = {"setting": Setting(**bounds)}
@@ -54,6 +71,7 @@ class Document:
 
     __slots__ = ()
     RULES: typing.ClassVar[tuple[Rule, ...]] = ()
+    TRANSITIONS: typing.ClassVar[tuple[TransitionRule, ...]] = ()
 
     def __post_init__(self) -> None:
         errors: list[FieldError] = []
@@ -201,6 +219,15 @@ def _broken_rules(document: Document, path: str) -> list[FieldError]:
         FieldError(join(path, field_path(rule.field)), rule.rule, _reach(document, rule.field))
         for rule in document.RULES
         if not rule.holds(document)
+    ]
+
+
+def transition_errors(old: T, new: T, path: str = "") -> list[FieldError]:
+    """Return the rules that the change from `old` to `new` breaks."""
+    return [
+        FieldError(join(path, field_path(rule.field)), rule.rule, _reach(new, rule.field))
+        for rule in old.TRANSITIONS
+        if not rule.holds(old, new)
     ]
 
 

@@ -46,7 +46,7 @@ def test_plan_names_the_document_and_keeps_the_places_environment() -> None:
 
 def test_pod_addresses_are_those_of_an_indexed_job_behind_its_service() -> None:
     hosts = [endpoint.host for endpoint in planned().config.endpoints]
-    assert hosts == ["digits-0.digits", "digits-1.digits", "digits-2.digits"]
+    assert hosts == ["digits-0-0.digits", "digits-0-1.digits", "digits-0-2.digits"]
 
 
 def test_endpoints_must_fit_the_worker_count() -> None:

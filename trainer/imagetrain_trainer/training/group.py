@@ -5,7 +5,7 @@ import os
 
 import tensorflow as tf
 
-from imagetrain_api import job, worker_config
+from imagetrain_api import pod_settings, worker_config
 from imagetrain_trainer import errors
 from imagetrain_trainer.worker import environment
 
@@ -32,14 +32,14 @@ def build_tf_config(endpoints: tuple[worker_config.WorkerEndpoint, ...], rank: i
     return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}})
 
 
-def _check_gpus(settings: job.WorkerSettings) -> None:
+def _check_gpus(settings: pod_settings.WorkerSettings) -> None:
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if len(gpus) < settings.gpus and not settings.allow_cpu:
         raise errors.ConfigError(
-            f"spec.worker.resources.limits.{job.GPU_RESOURCE} asks for {settings.gpus} GPU(s), but TensorFlow sees "
-            f"{len(gpus)}. Use an image with CUDA on a GPU node, or set spec.worker.allowCpu: true."
+            f"spec.worker.resources.limits.{pod_settings.GPU_RESOURCE} asks for {settings.gpus} GPU(s), but TensorFlow "
+            f"sees {len(gpus)}. Use an image with CUDA on a GPU node, or set spec.worker.allowCpu: true."
         )
 
 

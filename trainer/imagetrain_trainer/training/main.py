@@ -7,7 +7,7 @@ import os
 import pathlib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow reads it when it is imported
@@ -16,7 +16,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import keras
 import tensorflow as tf
 
-from imagetrain_api import exit_codes, names, progress
+from imagetrain_api import exit_codes, model_manifest, names, progress
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import reader
 from imagetrain_trainer.models import registry
@@ -149,6 +149,7 @@ def _build_outcome(published: publish.PublishedModel) -> progress.WorkerOutcome:
         **{key: manifest.training.get(key) for key in ("epochs", "steps", "images_per_second", "training_seconds")},
         "test_accuracy": manifest.test.get("accuracy"),
         "test_loss": manifest.test.get("loss"),
+        "artifacts": [_describe(variant, manifest.artifacts) for variant in manifest.variants],
     }
     return outcomes.build_outcome(
         exit_codes.ExitCode.DONE,
@@ -156,6 +157,20 @@ def _build_outcome(published: publish.PublishedModel) -> progress.WorkerOutcome:
         manifestUri=published.manifest_uri,
         summary=summary,
     )
+
+
+def _describe(variant: model_manifest.Variant, artifacts: Sequence[model_manifest.Artifact]) -> dict[str, Any]:
+    """Return a variant in few bytes: the outcome document has room for 4,096 with everything else in it."""
+    digest = next((artifact.sha256 for artifact in artifacts if artifact.path == variant.path), None)
+    described: dict[str, Any] = {
+        "format": variant.format,
+        "sizeBytes": variant.size_bytes,
+        "accuracy": round(variant.accuracy, 6),
+        "latencyMilliseconds": round(variant.latency_median_ms, 4),
+    }
+    if variant.is_published:
+        described["path"] = variant.path
+    return {**described, "sha256": digest} if digest else described
 
 
 def explain(error: Exception) -> progress.WorkerOutcome:

@@ -1,0 +1,105 @@
+"""Settings of `spec.worker`: the pod of one worker. Values that Kubernetes defines are passed on as they are."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from imagetrain_api import quantities
+from imagetrain_api.schema import Document, Rule, setting
+
+GPU_RESOURCE = "nvidia.com/gpu"
+
+# Kubernetes, "Object names and IDs": a DNS subdomain (RFC 1123).
+_OBJECT_NAME = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
+_MAX_OBJECT_NAME = 253
+_MAX_ITEMS = 64  # of each list below; it bounds the API server's cost of checking a job
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Resources(Document):
+    """`spec.worker.resources`, as in a container."""
+
+    limits: Mapping[str, str] = setting(default_factory=dict, doc="Limits.", parse=quantities.parse_quantity)
+    requests: Mapping[str, str] = setting(default_factory=dict, doc="Requests.", parse=quantities.parse_quantity)
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "limits",
+            f"give a whole number of {GPU_RESOURCE}",
+            lambda r: quantities.parse_quantity(r.limits.get(GPU_RESOURCE, "0")) % 1 == 0,
+            f"!('{GPU_RESOURCE}' in self.limits) || isQuantity(string(self.limits['{GPU_RESOURCE}'])) && "
+            f"quantity(string(self.limits['{GPU_RESOURCE}'])).isInteger()",
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LocalObjectReference(Document):
+    """An object of the job's namespace."""
+
+    name: str = setting(
+        doc="Its name.", pattern=_OBJECT_NAME, pattern_rule="the name of an object", max_length=_MAX_OBJECT_NAME
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings(Document):
+    """`spec.worker`: the pod of one worker. Only `resources.limits` and `allowCpu` mean anything outside Kubernetes."""
+
+    image: str | None = setting(
+        default=None,
+        doc="Container image; absent: the operator's default, the trainer of its own version.",
+        pattern=r"[A-Za-z0-9][-A-Za-z0-9._/:@]*",
+        pattern_rule="a container image such as registry.example.com/team/trainer:1.0",
+        max_length=512,
+    )
+    image_pull_policy: str | None = setting(
+        default=None, doc="When the image is pulled.", choices=("Always", "IfNotPresent", "Never")
+    )
+    image_pull_secrets: tuple[LocalObjectReference, ...] = setting(
+        default=(), doc="Secrets for the image's registry.", max_items=_MAX_ITEMS
+    )
+    resources: Resources = setting(default_factory=Resources, doc="Resources of the container.")
+    allow_cpu: bool = setting(default=False, doc="Train on the CPU where TensorFlow sees fewer GPUs than requested.")
+    env: tuple[Mapping[str, Any], ...] = setting(
+        default=(), doc="Further environment variables, as in a container.", max_items=_MAX_ITEMS
+    )
+    volumes: tuple[Mapping[str, Any], ...] = setting(
+        default=(), doc="Further volumes, as in a pod.", max_items=_MAX_ITEMS
+    )
+    volume_mounts: tuple[Mapping[str, Any], ...] = setting(
+        default=(), doc="Where they are mounted, as in a container.", max_items=_MAX_ITEMS
+    )
+    service_account_name: str | None = setting(
+        default=None,
+        doc="ServiceAccount of the pods, for workload identity; it gets no Kubernetes token.",
+        pattern=_OBJECT_NAME,
+        pattern_rule="the name of a ServiceAccount",
+        max_length=_MAX_OBJECT_NAME,
+    )
+    priority_class_name: str | None = setting(
+        default=None,
+        doc="PriorityClass of the pods.",
+        pattern=_OBJECT_NAME,
+        pattern_rule="the name of a PriorityClass",
+        max_length=_MAX_OBJECT_NAME,
+    )
+    node_selector: Mapping[str, str] = setting(default_factory=dict, doc="Labels of suitable nodes.")
+    tolerations: tuple[Mapping[str, Any], ...] = setting(
+        default=(), doc="Taints that the pods tolerate.", max_items=_MAX_ITEMS
+    )
+    affinity: Mapping[str, Any] = setting(default_factory=dict, doc="Affinity, as in a pod.")
+    topology_spread_constraints: tuple[Mapping[str, Any], ...] = setting(
+        default=(), doc="How the workers spread over the nodes, as in a pod.", max_items=_MAX_ITEMS
+    )
+    termination_grace_period_seconds: int = setting(
+        default=120, doc="Time for the last checkpoint when the pods must go.", minimum=1, maximum=86400
+    )
+    pod_template: Mapping[str, Any] = setting(
+        default_factory=dict, doc="Strategic merge patch of the pod template; it has the last word."
+    )
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one worker."""
+        return int(quantities.parse_quantity(self.resources.limits.get(GPU_RESOURCE, "0")))
