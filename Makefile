@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 python := .venv/bin/python
-typed := $(wildcard api trainer client operator tests/support tests/conftest.py benchmarks examples)
+typed := $(wildcard api trainer client operator tests/support tests/cluster/imagetrain_cluster tests/conftest.py benchmarks examples)
 
 .PHONY: help
 help: ## List the targets
