@@ -8,7 +8,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from imagetrain_api import job, progress, rules, status
+from imagetrain_api import job, names, progress, rules, status
 
 
 class Key(NamedTuple):
@@ -97,6 +97,8 @@ class Pod:
         waiting_reason, waiting_message: of a container (or init container) that waits, such as ImagePullBackOff; "".
         restarts: restarts of its containers (always 0 with restartPolicy Never).
         exit_code: of the terminated worker container; None while it runs or is unknown.
+        exit_container: the container that the exit fields speak of: the worker, or another (such as an init container)
+            that failed the pod where the worker never ended.
         exit_reason: the runtime's word: OOMKilled, Error, Completed, StartError, ContainerCannotRun; "".
         exit_message: the termination message (the worker's outcome document, or a runtime's text); "".
         finished_at: when the worker container terminated.
@@ -130,6 +132,7 @@ class Pod:
     pod_reason: str
     pod_message: str
     disruption: str
+    exit_container: str = names.CONTAINER
 
     @property
     def is_finished(self) -> bool:
