@@ -2,10 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from imagetrain_api import names, uris
-from imagetrain_api.pod_settings import WorkerSettings
+from imagetrain_api.pod_settings import GPUS_CEL, WorkerSettings
 from imagetrain_api.rules import FieldError
 from imagetrain_api.schema import Document, Rule, TransitionRule, ValidationError, decode, setting
 from imagetrain_api.training_settings import ModelSettings, TrainingSettings
@@ -41,7 +41,8 @@ class Metadata(Document):
         # It names a Service too, and Kubernetes wants a letter at the start of that (RFC 1035).
         pattern=r"[a-z]([-a-z0-9]*[a-z0-9])?",
         pattern_rule="a DNS label of lower-case letters, digits and hyphens that starts with a letter (RFC 1035)",
-        max_length=52,  # Kubernetes, "Indexed Job": a pod's hostname is a label of 63 characters: 52 + "-10000" + "-255"
+        # Kubernetes, "Indexed Job": a pod's hostname is a label of 63 characters: 52 + "-10000" + "-255".
+        max_length=52,
     )
     namespace: str = setting(
         default="default",
@@ -58,7 +59,7 @@ class Metadata(Document):
 class DataSettings(Document):
     """`spec.data`: a data set made by `imagetrain data pack`."""
 
-    uri: str = setting(doc="Where dataset.json lies.", parse=uris.parse_storage_uri, max_length=1024)
+    uri: str = setting(doc="Where dataset.json lies.", syntax=uris.SYNTAX, max_bytes=512)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ class S3Settings(Document):
     endpoint_url: str | None = setting(
         default=None,
         doc="Address of an S3 server that is not Amazon's.",
-        pattern=r"https?://[^\s/@?#]+/?",
+        pattern=r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?",
         pattern_rule="an http:// or https:// address of a host and port",
         max_length=512,
     )
@@ -132,9 +133,14 @@ class Int8Settings(Document):
 class OutputSettings(Document):
     """`spec.output`: what is published, and where."""
 
-    uri: str = setting(doc="Prefix for runs, checkpoints and models.", parse=uris.parse_storage_uri, max_length=1024)
+    uri: str = setting(doc="Prefix for runs, checkpoints and models.", syntax=uris.SYNTAX, max_bytes=512)
     formats: tuple[str, ...] = setting(
-        default=FORMATS, doc="Model formats to publish.", choices=FORMATS, min_items=1, unique=True
+        default=FORMATS,
+        doc="Model formats to publish.",
+        choices=FORMATS,
+        min_items=1,
+        max_items=len(FORMATS),
+        unique=True,
     )
     gate: GateSettings = setting(default_factory=GateSettings, doc="What a variant must reach.")
     int8: Int8Settings = setting(default_factory=Int8Settings, doc="Details of tflite_int8.")
@@ -195,13 +201,13 @@ class JobSpec(Document):
     )
     ready_deadline_seconds: int | None = setting(
         default=None,
-        doc="Longest time from a group's creation until every worker is ready; absent: it waits for room (Kubernetes only).",
+        doc="Longest time from a group's creation until all its workers are ready; absent: no limit (Kubernetes only).",
         minimum=1,
         maximum=MAX_SECONDS,
     )
     ttl_seconds_after_finished: int | None = setting(
         default=None,
-        doc="Time from the end of the job to its deletion; absent: it stays. Published models always stay (Kubernetes only).",
+        doc="Time from the job's end to its deletion; absent: it stays, as models always do (Kubernetes only).",
         minimum=0,
         maximum=MAX_SECONDS,
     )
@@ -211,7 +217,7 @@ class JobSpec(Document):
             "training.global_batch_size",
             "be at least workers x GPUs of a worker, so that every replica has a sample",
             lambda s: s.training.global_batch_size >= s.workers * max(1, s.worker.gpus),
-            "self.training.globalBatchSize >= self.workers",
+            f"self.training.globalBatchSize >= self.workers * {GPUS_CEL}",
         ),
         Rule(
             "output.uri",

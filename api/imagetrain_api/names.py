@@ -8,6 +8,7 @@ PLURAL = "imagetrainingjobs"
 
 # Labels on every child of a job.
 LABEL_JOB = f"{GROUP}/job"
+LABEL_RUN = f"{GROUP}/run"  # the run_id: it tells the pods of two jobs apart that bore one name
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_RANK = "batch.kubernetes.io/job-completion-index"  # Kubernetes' own, on the pods of an Indexed Job
 

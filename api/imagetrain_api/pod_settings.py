@@ -1,6 +1,7 @@
 """Settings of `spec.worker`: the pod of one worker. Values that Kubernetes defines are passed on as they are."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,23 +13,43 @@ GPU_RESOURCE = "nvidia.com/gpu"
 # Kubernetes, "Object names and IDs": a DNS subdomain (RFC 1123).
 _OBJECT_NAME = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
 _MAX_OBJECT_NAME = 253
+_GPUS = "[0-9]{1,3}"
 _MAX_ITEMS = 64  # of each list below; it bounds the API server's cost of checking a job
+
+
+# What `max(1, worker.gpus)` is in the CEL of `spec`.
+GPUS_CEL = (
+    f"('{GPU_RESOURCE}' in self.worker.resources.limits && "
+    f"string(self.worker.resources.limits['{GPU_RESOURCE}']).matches('^0*[1-9][0-9]*$') "
+    f"? int(string(self.worker.resources.limits['{GPU_RESOURCE}'])) : 1)"
+)
+
+
+def _quantities(doc: str) -> Any:  # noqa: ANN401 - a field specifier, as `setting` is
+    return setting(
+        default_factory=dict,
+        doc=doc,
+        pattern=quantities.PATTERN,
+        pattern_rule=quantities.RULE,
+        max_length=32,
+        max_properties=_MAX_ITEMS,
+        is_int_or_string=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Resources(Document):
     """`spec.worker.resources`, as in a container."""
 
-    limits: Mapping[str, str] = setting(default_factory=dict, doc="Limits.", parse=quantities.parse_quantity)
-    requests: Mapping[str, str] = setting(default_factory=dict, doc="Requests.", parse=quantities.parse_quantity)
+    limits: Mapping[str, str] = _quantities("Limits.")
+    requests: Mapping[str, str] = _quantities("Requests.")
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "limits",
-            f"give a whole number of {GPU_RESOURCE}",
-            lambda r: quantities.parse_quantity(r.limits.get(GPU_RESOURCE, "0")) % 1 == 0,
-            f"!('{GPU_RESOURCE}' in self.limits) || isQuantity(string(self.limits['{GPU_RESOURCE}'])) && "
-            f"quantity(string(self.limits['{GPU_RESOURCE}'])).isInteger()",
+            f"give a whole number of {GPU_RESOURCE}, at most 999 and without a suffix",
+            lambda r: re.fullmatch(_GPUS, r.limits.get(GPU_RESOURCE, "0")) is not None,
+            f"!('{GPU_RESOURCE}' in self.limits) || string(self.limits['{GPU_RESOURCE}']).matches('^{_GPUS}$')",
         ),
     )
 
@@ -84,7 +105,9 @@ class WorkerSettings(Document):
         pattern_rule="the name of a PriorityClass",
         max_length=_MAX_OBJECT_NAME,
     )
-    node_selector: Mapping[str, str] = setting(default_factory=dict, doc="Labels of suitable nodes.")
+    node_selector: Mapping[str, str] = setting(
+        default_factory=dict, doc="Labels of suitable nodes.", max_length=63, max_properties=_MAX_ITEMS
+    )
     tolerations: tuple[Mapping[str, Any], ...] = setting(
         default=(), doc="Taints that the pods tolerate.", max_items=_MAX_ITEMS
     )
@@ -102,4 +125,4 @@ class WorkerSettings(Document):
     @property
     def gpus(self) -> int:
         """GPUs of one worker."""
-        return int(quantities.parse_quantity(self.resources.limits.get(GPU_RESOURCE, "0")))
+        return int(self.resources.limits.get(GPU_RESOURCE, "0"))

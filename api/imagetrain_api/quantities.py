@@ -3,8 +3,10 @@
 import decimal
 import re
 
-# Kubernetes API reference, "Quantity": decimal SI, binary SI and exponent forms.
-_QUANTITY = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]+)?")
+# Kubernetes API reference, "Quantity": decimal SI, binary SI and exponent forms; here none below 0, and no exponent
+# of more than two digits.
+PATTERN = r"\+?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]{1,2})?"
+RULE = "a Kubernetes quantity of at least 0, such as 2, 500m or 16Gi"
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 # Go's time.ParseDuration without the units below one millisecond.
@@ -17,12 +19,10 @@ def parse_quantity(text: str) -> decimal.Decimal:
     Raises:
         ValueError: its text is the broken rule, fit to follow "must be".
     """
-    match = _QUANTITY.fullmatch(text)
+    match = re.fullmatch(PATTERN, text)
     if not match:
-        raise ValueError("a Kubernetes quantity such as 500m, 2 or 16Gi")
+        raise ValueError(RULE)
     number, suffix = decimal.Decimal(match[1]), match[2] or ""
-    if number < 0:
-        raise ValueError("a quantity >= 0")
     if suffix in _BINARY:
         return number * decimal.Decimal(1024) ** _BINARY[suffix]
     if suffix in _DECIMAL:

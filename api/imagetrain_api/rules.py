@@ -9,13 +9,35 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 TypeForm = Any  # what an annotation evaluates to: `int`, `str | None`, `tuple[int, ...]`
 
 _USER_INFO = re.compile(r"//[^/@\s]*@")  # `//key:secret@host`: never repeated in a message
 MAX_VALUE_CHARACTERS = 80  # a value quoted in an error is cut here, so that a log line stays a line
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Syntax:
+    r"""A regular expression that a whole string must match, or must not match if `is_forbidden`.
+
+    It stays within what Python and RE2 (the API server) read alike: no look-around, and no classes such as `\w` that
+    Python widens to all of Unicode.
+
+    Attributes:
+        pattern: the regular expression.
+        rule: text behind "must be".
+        is_forbidden: whether a match breaks the rule.
+    """
+
+    pattern: str
+    rule: str
+    is_forbidden: bool = False
+
+    def holds(self, text: str) -> bool:
+        """Tell whether the text keeps this rule."""
+        return (re.fullmatch(self.pattern, text) is None) == self.is_forbidden
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +49,16 @@ class Setting:
         minimum, maximum: inclusive bounds of a number.
         exclusive_minimum, exclusive_maximum: exclusive bounds of a number.
         choices: allowed strings.
-        pattern: regular expression that a whole string must match, with `pattern_rule` saying it in words.
+        pattern: regular expression that a whole string must match (within what `Syntax` allows).
+        pattern_rule: the same in words, behind "must be".
+        syntax: further such rules; the first broken one is told.
         min_items, max_items: bounds of a list's length.
-        max_length: longest string.
-        parse: strict parser of a string; a ValueError's text is the rule.
+        max_properties: most keys of a mapping.
+        max_length: longest string, in characters.
+        max_bytes: longest string, in bytes of UTF-8.
+        is_int_or_string: whether integers are taken for their text, as Kubernetes does with quantities (`cpu: 2`).
         unique: whether a list's items must differ.
+        map_key: key that tells a list's documents apart, for Kubernetes to merge them by.
     """
 
     doc: str
@@ -44,9 +71,13 @@ class Setting:
     pattern_rule: str = ""
     min_items: int | None = None
     max_items: int | None = None
+    max_properties: int | None = None
     max_length: int | None = None
-    parse: Callable[[str], object] | None = None
+    max_bytes: int | None = None
+    syntax: tuple[Syntax, ...] = ()
+    is_int_or_string: bool = False
     unique: bool = False
+    map_key: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,11 +101,17 @@ def value_errors(kind: TypeForm, value: object, path: str, rules: Setting) -> li
     kind, allows_none = without_none(kind), without_none(kind) is not kind
     if value is None and allows_none:
         return []
+    if kind is Any:
+        return _json_errors(value, path)
     origin: object = typing.get_origin(kind)
     if origin is tuple:
         return _tuple_errors(kind, value, path, rules)
     if origin is Mapping:
         return _mapping_errors(kind, value, path, rules)
+    return _scalar_errors(kind, value, path, rules)
+
+
+def _scalar_errors(kind: TypeForm, value: object, path: str, rules: Setting) -> list[FieldError]:
     if kind is bool:
         return [] if isinstance(value, bool) else [FieldError(path, "be true or false", value)]
     if kind in (int, float):
@@ -109,14 +146,27 @@ def list_errors(items: Sequence[Any], path: str, rules: Setting) -> list[FieldEr
 def _mapping_errors(kind: TypeForm, value: object, path: str, rules: Setting) -> list[FieldError]:
     if not isinstance(value, Mapping):
         return [FieldError(path, "be an object", value)]
+    if rules.max_properties is not None and len(value) > rules.max_properties:
+        return [FieldError(path, f"hold at most {rules.max_properties} keys", value)]
     item_kind = typing.get_args(kind)[1]
     errors: list[FieldError] = []
     for key, item in value.items():
         if not isinstance(key, str):
             errors.append(FieldError(path, "have strings as keys", key))
-        elif item_kind is not Any:
+        else:
             errors.extend(value_errors(item_kind, item, join(path, key), rules))
     return errors
+
+
+def _json_errors(value: object, path: str) -> list[FieldError]:
+    if isinstance(value, list | tuple):
+        return [error for index, item in enumerate(value) for error in _json_errors(item, f"{path}[{index}]")]
+    if isinstance(value, Mapping):
+        return _mapping_errors(Mapping[str, Any], value, path, Setting(doc=""))
+    if isinstance(value, float) and not math.isfinite(value):
+        return [FieldError(path, "be a finite number", value)]
+    is_json = value is None or isinstance(value, bool | int | float | str)
+    return [] if is_json else [FieldError(path, "be what JSON knows", value)]
 
 
 def _number_errors(kind: type, value: object, path: str, rules: Setting) -> list[FieldError]:
@@ -154,12 +204,10 @@ def _string_errors(value: object, path: str, rules: Setting) -> list[FieldError]
         return [FieldError(path, f"be at most {rules.max_length} characters long", value)]
     if rules.pattern and not re.fullmatch(rules.pattern, value):
         return [FieldError(path, f"be {_string_rule(rules)}", value)]
-    if rules.parse is not None:
-        try:
-            rules.parse(value)
-        except ValueError as error:
-            return [FieldError(path, f"be {error}", value)]
-    return []
+    if rules.max_bytes is not None and len(value.encode(errors="surrogatepass")) > rules.max_bytes:
+        return [FieldError(path, f"be at most {rules.max_bytes} bytes long", value)]
+    broken = next((syntax for syntax in rules.syntax if not syntax.holds(value)), None)
+    return [FieldError(path, f"be {broken.rule}", value)] if broken else []
 
 
 def _string_rule(rules: Setting) -> str:

@@ -6,6 +6,7 @@ Nothing here knows what any setting means.
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -87,13 +88,23 @@ class Document:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DocumentField:
-    """One field as the decoder and the schema generator see it; `type` is resolved, `key` is the camelCase name."""
+    """One field as the decoder and the schema generator see it.
+
+    Attributes:
+        name: the attribute.
+        key: its camelCase name in a manifest.
+        type: its annotation, evaluated.
+        setting: its rules.
+        is_required: whether it has no default.
+        default: the default; None where there is none.
+    """
 
     name: str
     key: str
     type: TypeForm
     setting: Setting
     is_required: bool
+    default: object
 
 
 def document_fields(cls: type[Document]) -> tuple[DocumentField, ...]:
@@ -105,12 +116,16 @@ def document_fields(cls: type[Document]) -> tuple[DocumentField, ...]:
     return _FIELDS[cls]
 
 
+_MAX_INTEGER = 2**63
 _FIELDS: dict[type[Document], tuple[DocumentField, ...]] = {}  # resolving annotations is slow
 
 
 def _document_field(field: dataclasses.Field[Any], kind: TypeForm) -> DocumentField:
-    is_required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    return DocumentField(field.name, camel_case(field.name), kind, field.metadata["setting"], is_required)
+    factory = field.default_factory
+    default = field.default if factory is dataclasses.MISSING else factory()
+    is_required = default is dataclasses.MISSING
+    key, bounds = camel_case(field.name), field.metadata["setting"]
+    return DocumentField(field.name, key, kind, bounds, is_required, None if is_required else default)
 
 
 def camel_case(name: str) -> str:
@@ -138,17 +153,18 @@ def encode(document: Document) -> dict[str, Any]:
     for field in document_fields(type(document)):
         value = getattr(document, field.name)
         if value is not None:
-            encoded[field.key] = _encode_value(value)
+            encoded[field.key] = encode_value(value)
     return encoded
 
 
-def _encode_value(value: object) -> object:
+def encode_value(value: object) -> object:
+    """Return the JSON form of one value of a document."""
     if isinstance(value, Document):
         return encode(value)
     if isinstance(value, Mapping):
-        return {key: _encode_value(item) for key, item in value.items()}
+        return {key: encode_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_encode_value(item) for item in value]
+        return [encode_value(item) for item in value]
     return value
 
 
@@ -205,13 +221,40 @@ def _decode_value(kind: TypeForm, value: object, path: str, bounds: Setting, err
         if len(errors) == before:
             errors.extend(rules.list_errors(items, path, bounds))
         return items
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if origin is Mapping and bounds.parse is not None and isinstance(value, Mapping):
-        # `cpu: 2` and `cpu: 0.5` are quantities, as Kubernetes reads them.
-        value = {key: str(item) if type(item) in (int, float) else item for key, item in value.items()}
+    if origin is Mapping and isinstance(value, Mapping):
+        value = _decode_mapping(typing.get_args(kind)[1], value, bounds)
+    elif kind in (int, float):
+        value = _decode_number(kind, value)
     errors.extend(rules.value_errors(kind, value, path, bounds))
     return value
+
+
+def _decode_mapping(item_kind: TypeForm, value: Mapping[Any, Any], bounds: Setting) -> Mapping[Any, Any]:
+    if item_kind is Any:
+        return value
+    given = {key: item for key, item in value.items() if item is not None}  # the API server drops them too
+    if not bounds.is_int_or_string:
+        return given
+    whole = {key: _decode_number(int, item) for key, item in given.items()}
+    return {key: str(item) if type(item) is int else item for key, item in whole.items()}
+
+
+def _decode_number(kind: type, value: object) -> object:
+    """Return a number as the API server has it: 2.0 is an integer too, and what exceeds 64 bits is a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if abs(value) >= _MAX_INTEGER:
+        return _as_float(value)
+    if kind is int:
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+    return float(value)
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _broken_rules(document: Document, path: str) -> list[FieldError]:

@@ -104,7 +104,9 @@ class JobStatus(Document):
         default=None, doc="When the job, or its newest resumption, was started, RFC 3339 in UTC."
     )
     completion_time: str | None = setting(default=None, doc="When it reached its end, RFC 3339 in UTC.")
-    conditions: tuple[Condition, ...] = setting(default=(), doc="Answers to what a user or a program may ask.")
+    conditions: tuple[Condition, ...] = setting(
+        default=(), doc="Answers to what a user or a program may ask.", map_key="type"
+    )
     progress: ProgressStatus | None = setting(default=None, doc="How far the run is.")
     attempts: tuple[AttemptStatus, ...] = setting(default=(), doc="Ended attempts, newest last.")
     outputs: OutputStatus | None = setting(default=None, doc="What was published.")

@@ -30,7 +30,7 @@ class ModelSettings(Document):
     module: str | None = setting(
         default=None,
         doc="Python module that registers the architecture, importable by every worker.",
-        pattern=r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*",
+        pattern=r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*",
         pattern_rule="a dotted Python module name",
         max_length=255,
     )
@@ -43,7 +43,7 @@ class ModelSettings(Document):
             "input_shape",
             "end in 1 or 3 channels",
             lambda m: m.input_shape[2] in (1, 3),
-            "self.inputShape[2] in [1, 3]",
+            "size(self.inputShape) != 3 || self.inputShape[2] in [1, 3]",
         ),
     )
 

@@ -1,13 +1,34 @@
 """Strict parsing of storage URIs."""
 
 import dataclasses
-import re
 from urllib import parse
 
+from imagetrain_api.rules import Syntax
+
+_PART = r"(?:[^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+)"  # between two slashes; neither empty nor "." nor ".."
 # Amazon S3 user guide, "General purpose bucket naming rules".
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_IPV4 = re.compile(r"[0-9]+(\.[0-9]+){3}")
-_MAX_KEY_BYTES = 1024  # Amazon S3's limit of an object key
+_BUCKET = "an s3:// URI whose bucket has 3 to 63 lower-case letters, digits, dots and hyphens"
+
+# The rules of a storage URI in the order in which they are told. The CRD has the same ones.
+SYNTAX = (
+    Syntax(r"(?s:(s3|file)://.*)", "an s3://BUCKET/PREFIX/ or file:///FOLDER/ URI"),
+    Syntax(r"[^\x00-\x20\x7f?#*\\]*", "a URI without spaces, control characters and any of ? # * \\"),
+    Syntax(
+        r"[a-z0-9]+://[^/]*@.*",
+        "a URI without credentials: give them in the environment or in a Secret",
+        is_forbidden=True,
+    ),
+    Syntax(r"file:.*|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", _BUCKET),
+    Syntax(r"s3://([^/]*\.\.[^/]*|[0-9]+(\.[0-9]+){3})(/.*)?", _BUCKET, is_forbidden=True),
+    Syntax(r"s3:.*|file:///.*", "a file URI with an absolute folder, such as file:///data/set/"),
+    Syntax(r"file:///+", "a file URI that names a folder, not the whole file system", is_forbidden=True),
+    Syntax(rf"(s3://[^/]*|file://)(/{_PART})*/?", "a URI without empty, '.' or '..' parts"),
+    Syntax(
+        r"file:.*%(2[EeFf]|[01][0-9A-Fa-f]|7[Ff]).*",
+        "a file URI that escapes neither '.' nor '/' nor control characters",
+        is_forbidden=True,
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,37 +59,10 @@ def parse_storage_uri(text: str) -> StorageUri:
     Raises:
         ValueError: its text is the broken rule, fit to follow "must be".
     """
-    scheme, separator, rest = text.partition("://")
-    if not separator or scheme not in ("s3", "file"):
-        raise ValueError("an s3://BUCKET/PREFIX/ or file:///FOLDER/ URI")
-    if any(character in text for character in "?#*\\") or any(ord(character) < 33 for character in text):
-        raise ValueError("a URI without spaces, control characters and any of ? # * \\")
-    if "@" in rest.partition("/")[0]:
-        raise ValueError("a URI without credentials: give them in the environment or in a Secret")
-    return _parse_s3(rest) if scheme == "s3" else _parse_file(rest)
-
-
-def _parse_s3(rest: str) -> StorageUri:
+    broken = next((syntax for syntax in SYNTAX if not syntax.holds(text)), None)
+    if broken:
+        raise ValueError(broken.rule)
+    scheme, _, rest = text.partition("://")
     bucket, _, prefix = rest.partition("/")
-    if not _BUCKET.fullmatch(bucket) or ".." in bucket or _IPV4.fullmatch(bucket):
-        raise ValueError("an s3:// URI whose bucket has 3 to 63 lower-case letters, digits, dots and hyphens")
     prefix = prefix.removesuffix("/")
-    _check_segments(prefix)
-    if len(prefix.encode()) > _MAX_KEY_BYTES // 2:
-        raise ValueError(f"an s3:// URI whose prefix has at most {_MAX_KEY_BYTES // 2} bytes")
-    return StorageUri("s3", bucket, prefix)
-
-
-def _parse_file(rest: str) -> StorageUri:
-    if not rest.startswith("/"):
-        raise ValueError("a file URI with an absolute folder, such as file:///data/set/")
-    prefix = parse.unquote(rest).removeprefix("/").removesuffix("/")
-    if not prefix:
-        raise ValueError("a file URI that names a folder, not the whole file system")
-    _check_segments(prefix)
-    return StorageUri("file", "", prefix)
-
-
-def _check_segments(prefix: str) -> None:
-    if prefix and any(part in ("", ".", "..") for part in prefix.split("/")):
-        raise ValueError("a URI without empty, '.' or '..' parts")
+    return StorageUri(scheme, bucket, prefix if scheme == "s3" else parse.unquote(prefix))
