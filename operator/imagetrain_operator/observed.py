@@ -83,6 +83,7 @@ class Pod:
     Attributes:
         namespace, name, uid, resource_version: from metadata.
         job_name: value of `names.LABEL_JOB`.
+        run_id: value of `names.LABEL_RUN`.
         attempt: value of `names.LABEL_ATTEMPT`.
         rank: value of `names.LABEL_RANK`.
         created_at: metadata.creationTimestamp.
@@ -112,6 +113,7 @@ class Pod:
     uid: str
     resource_version: str
     job_name: str
+    run_id: str
     attempt: int
     rank: int
     created_at: dt.datetime
@@ -162,7 +164,6 @@ class Observation:
         child_jobs: its Jobs, of every attempt that still exists.
         pods: their pods.
         progress: the chief's newest report in the current attempt, if any came.
-        is_progress_due: whether a change of figures alone may be written now.
         denial: why pods or children of the current attempt could not be created, if so.
         mount_problem: why a volume of a waiting pod could not be mounted, if so.
     """
@@ -171,7 +172,6 @@ class Observation:
     child_jobs: tuple[ChildJob, ...]
     pods: tuple[Pod, ...]
     progress: progress.Progress | None
-    is_progress_due: bool
     denial: Denial | None
     mount_problem: str
 

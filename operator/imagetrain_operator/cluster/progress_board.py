@@ -1,0 +1,131 @@
+"""What the chiefs tell of their progress, asked for at `/progress` every few seconds."""
+
+import asyncio
+import dataclasses
+import heapq
+import itertools
+import logging
+from collections.abc import Callable
+
+import aiohttp
+import orjson
+
+from imagetrain_api import names, progress, schema
+from imagetrain_operator import observed
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT_SECONDS = 3.0
+_MAX_BACKOFF_SECONDS = 60.0
+_MAX_ANSWER_BYTES = 65536
+_PARALLEL = 32
+
+
+@dataclasses.dataclass(slots=True)
+class _Watched:
+    address: str
+    report: progress.Progress | None = None
+    failures: int = 0
+
+
+class ProgressBoard:
+    """The newest report of each watched chief.
+
+    Args:
+        interval_seconds: time between two questions to one chief.
+        on_change: told the key of a job whose chief told something new.
+    """
+
+    def __init__(self, interval_seconds: float, on_change: Callable[[observed.Key], None]) -> None:
+        self._interval = interval_seconds
+        self._on_change = on_change
+        self._watched: dict[observed.Key, _Watched] = {}
+        self._due: list[tuple[float, int, observed.Key, str]] = []
+        self._order = itertools.count()
+        self._wake = asyncio.Event()
+        self._asking: set[asyncio.Task[None]] = set()
+
+    def watch(self, key: observed.Key, ip: str) -> None:
+        """Ask the chief at this pod address from now on; another address replaces the one before."""
+        address = f"[{ip}]" if ":" in ip else ip
+        known = self._watched.get(key)
+        if known is not None and known.address == address:
+            return
+        self._watched[key] = _Watched(address)
+        self._schedule(key, address, 0.0)
+
+    def stop(self, key: observed.Key) -> None:
+        """Ask no more, and forget what was told."""
+        self._watched.pop(key, None)
+
+    def report(self, key: observed.Key) -> progress.Progress | None:
+        """Return the newest report of the chief that is watched now."""
+        watched = self._watched.get(key)
+        return watched.report if watched else None
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+        connector = aiohttp.TCPConnector(limit=_PARALLEL, force_close=True)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+            while True:
+                delay = self._ask_due(session)
+                self._wake.clear()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), delay)
+                except TimeoutError:
+                    continue
+
+    def _ask_due(self, session: aiohttp.ClientSession) -> float | None:
+        """Start the questions whose time has come; return the seconds until the next one."""
+        now = asyncio.get_running_loop().time()
+        while self._due:
+            due, _, key, address = self._due[0]
+            watched = self._watched.get(key)
+            if watched is None or watched.address != address:
+                heapq.heappop(self._due)
+            elif due > now:
+                return due - now
+            elif len(self._asking) >= _PARALLEL:
+                return 0.1
+            else:
+                heapq.heappop(self._due)
+                task = asyncio.create_task(self._ask(session, key, watched))
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
+        return None
+
+    async def _ask(self, session: aiohttp.ClientSession, key: observed.Key, watched: _Watched) -> None:
+        try:
+            url = f"http://{watched.address}:{names.STATUS_PORT}{names.PATH_PROGRESS}"
+            async with session.get(url) as response:
+                response.raise_for_status()
+                text = await _read(response.content)
+            report = schema.decode(progress.Progress, orjson.loads(text))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            watched.failures += 1
+            logger.debug("%s: the chief at %s did not tell its progress: %s", key, watched.address, error)
+        else:
+            watched.failures = 0
+            if report != watched.report:
+                watched.report = report
+                self._on_change(key)
+        # 2 s while it starts, so that the first step shows at once; later every interval.
+        is_early = watched.report is None or watched.report.step == 0
+        wait = min(self._interval, 2.0) if is_early else self._interval
+        self._schedule(key, watched.address, min(wait * 2 ** min(watched.failures, 5), _MAX_BACKOFF_SECONDS))
+
+    def _schedule(self, key: observed.Key, address: str, seconds: float) -> None:
+        due = asyncio.get_running_loop().time() + seconds
+        heapq.heappush(self._due, (due, next(self._order), key, address))
+        self._wake.set()
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """Return an answer that ends within the limit: workers run code that users wrote."""
+    text = b""
+    async for chunk in content.iter_any():
+        text += chunk
+        if len(text) > _MAX_ANSWER_BYTES:
+            raise ValueError(f"an answer longer than {_MAX_ANSWER_BYTES} bytes")
+    return text

@@ -1,0 +1,274 @@
+"""`imagetrain-operator`: the command line, and the order in which the parts of the process start and end."""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import click
+import kopf
+import uvloop
+
+from imagetrain_api import names
+from imagetrain_operator import handlers, logs, metrics, observed, paths, reconcile, server, settings
+from imagetrain_operator.cluster import (
+    audit,
+    client,
+    errors,
+    findings,
+    informer,
+    lease,
+    progress_board,
+    queue,
+    recorder,
+)
+from imagetrain_operator.plan import children, parse
+
+logger = logging.getLogger(__name__)
+
+_SILENCE_SECONDS = 3 * client.WATCH_SILENCE_SECONDS  # of a child watch; it lists anew after one
+_CRD_RETRY_SECONDS = 5.0
+_DRAIN_SECONDS = 5.0
+_NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+EXIT_LEASE_LOST = 3
+
+
+@click.command(context_settings={"auto_envvar_prefix": "IMAGETRAIN_OPERATOR", "show_default": True})
+@click.option("--namespace", "namespaces", multiple=True, help="Namespace to serve; may be given several times.")
+@click.option("--all-namespaces", is_flag=True, help="Serve every namespace.")
+@click.option(
+    "--trainer-image", default="imagetrain.dev/trainer:{version}", help="Image of workers whose job names none."
+)
+@click.option("--image-pull-policy", default="", help="Pull policy of those workers; empty: Kubernetes' own default.")
+@click.option("--listen-host", default="0.0.0.0", help="Address of /metrics, /healthz and /readyz.")  # noqa: S104
+@click.option("--listen-port", default=8080, type=click.IntRange(0, 65535), help="Port of the same; 0: any.")
+@click.option("--lease-namespace", default="", help="Namespace of the Lease; empty: the pod's own, else default.")
+@click.option(
+    "--lease-name", default="imagetrain-operator", help="Name of the Lease that one of several operators holds."
+)
+@click.option("--lease-duration-seconds", default=15.0, help="How long a silent leader keeps the Lease.")
+@click.option("--progress-interval-seconds", default=10.0, help="Time between two looks at a job's progress.")
+@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-format", default="text", type=click.Choice(["text", "json"]))
+@click.version_option(package_name="imagetrain")
+def main(
+    *,
+    namespaces: tuple[str, ...],
+    all_namespaces: bool,
+    trainer_image: str,
+    lease_namespace: str,
+    log_level: str,
+    log_format: str,
+    **rest: Any,  # noqa: ANN401  # options that OperatorSettings has under the same names
+) -> None:
+    """Run the operator of ImageTrainingJobs until it is told to stop.
+
+    Every option can be given in the environment: --trainer-image as IMAGETRAIN_OPERATOR_TRAINER_IMAGE.
+    """
+    if bool(namespaces) == all_namespaces:
+        raise click.UsageError("give --namespace NAME or --all-namespaces, and not both")
+    logs.configure(log_level, log_format)
+    try:
+        chosen = settings.OperatorSettings(
+            namespaces=namespaces,
+            trainer_image=trainer_image.format(version=importlib.metadata.version("imagetrain")),
+            lease_namespace=lease_namespace or _own_namespace(),
+            identity=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+            **rest,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    sys.exit(uvloop.run(Operator(chosen).run()))
+
+
+def _own_namespace() -> str:
+    try:
+        with open(_NAMESPACE_FILE, encoding="ascii") as file:  # noqa: PTH123
+            return file.read().strip()
+    except FileNotFoundError:
+        return "default"
+
+
+class Operator:
+    """One operator process."""
+
+    def __init__(self, chosen: settings.OperatorSettings) -> None:
+        self._settings = chosen
+        self._kopf_settings = handlers.build_settings()
+        self._jobs = reconcile.JobCache()
+        self._informers: list[informer.Informer[Any]] = []
+        self._audit: audit.WatchAudit | None = None
+        self._is_reachable = False
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT, or until the Lease is lost; return the exit status."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        work = queue.WorkQueue(loop.time)
+        figures = metrics.OperatorMetrics(lambda: self._jobs, lambda: len(work))
+        chosen = self._settings
+        login = lambda: client.read_connection(self._kopf_settings)  # noqa: E731
+        async with (
+            server.serve(chosen.listen_host, chosen.listen_port, figures, self._trouble, self._not_ready) as port,
+            client.ApiClient(login, figures.count_request) as api,
+        ):
+            logger.info("listening on port %d", port)
+            election = lease.LeaderElection(
+                api,
+                namespace=chosen.lease_namespace,
+                name=chosen.lease_name,
+                identity=chosen.identity,
+                duration_seconds=chosen.lease_duration_seconds,
+            )
+            if not await self._first(stop, self._become_leader(api, election)):
+                return 0
+            figures.is_leader.set(1)
+            try:
+                return await self._lead(api, work, figures, election)
+            finally:
+                figures.is_leader.set(0)
+                await election.release()
+
+    async def _become_leader(self, api: client.ApiClient, election: lease.LeaderElection) -> None:
+        """Wait for the cluster, the CRD and the Lease."""
+        while True:
+            try:
+                for namespace in self._settings.namespaces or (None,):
+                    await api.get(paths.training_jobs(namespace), {"limit": "1"})
+                break
+            except errors.NotFoundError:
+                logger.warning("the CRD %s.%s is not installed (manifests/base/crd.yaml)", names.PLURAL, names.GROUP)
+            except errors.ClusterError as error:
+                logger.warning("the ImageTrainingJobs cannot be listed: %s", error)
+            await asyncio.sleep(_CRD_RETRY_SECONDS)
+        self._is_reachable = True
+        await election.acquire()
+
+    async def _lead(
+        self,
+        api: client.ApiClient,
+        work: queue.WorkQueue,
+        figures: metrics.OperatorMetrics,
+        election: lease.LeaderElection,
+    ) -> int:
+        """Act as the one operator; everything of ours starts before kopf, which ends all that starts after it."""
+        chosen = self._settings
+        child_jobs, pods = informer.ChildCache[observed.ChildJob](), informer.ChildCache[observed.Pod]()
+        for namespace in chosen.namespaces or (None,):
+            self._informers += [
+                informer.Informer(
+                    api,
+                    paths.child_jobs(namespace),
+                    names.LABEL_JOB,
+                    parse.parse_child_job,
+                    child_jobs,
+                    work.add,
+                    figures.watch_events.labels("Job").inc,
+                ),
+                informer.Informer(
+                    api,
+                    paths.pods(namespace),
+                    names.LABEL_JOB,
+                    parse.parse_pod,
+                    pods,
+                    work.add,
+                    figures.watch_events.labels("Pod").inc,
+                ),
+            ]
+        board = progress_board.ProgressBoard(chosen.progress_interval_seconds, work.add)
+        around = reconcile.Surroundings(
+            api=api,
+            jobs=self._jobs,
+            child_jobs=child_jobs,
+            pods=pods,
+            queue=work,
+            board=board,
+            findings=findings.Findings(api),
+            recorder=recorder.Recorder(api, chosen.identity),
+            metrics=figures,
+            defaults=children.Defaults(image=chosen.trainer_image, image_pull_policy=chosen.image_pull_policy or None),
+            status_interval_seconds=chosen.progress_interval_seconds,
+        )
+        self._audit = audit.WatchAudit(
+            api,
+            chosen.namespaces,
+            lambda: {job.key: job.resource_version for job in self._jobs},
+            lambda kind, raw: handlers.take(kind, raw, self._jobs, work),
+            chosen.audit_interval_seconds,
+        )
+        tasks = [_start(each.run()) for each in self._informers]
+        tasks += [_start(board.run()), _start(self._audit.run())]
+        holding = _start(election.hold())
+        try:
+            await asyncio.gather(*(each.is_synced.wait() for each in self._informers))
+            reconciler = reconcile.Reconciler(around)
+            tasks += [_start(reconciler.run()) for _ in range(chosen.reconcilers)]
+            registry = handlers.build_registry(self._jobs, work, figures.watch_events.labels("ImageTrainingJob").inc)
+            watching = _start(
+                kopf.operator(
+                    registry=registry,
+                    settings=self._kopf_settings,
+                    standalone=True,
+                    clusterwide=not chosen.namespaces,
+                    namespaces=chosen.namespaces,
+                )
+            )
+            logger.info("serving %s", ", ".join(chosen.namespaces) or "all namespaces")
+            done, _ = await asyncio.wait({watching, holding, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            return self._explain_end(done, watching, holding)
+        finally:
+            await _stop([holding, *tasks])
+
+    def _explain_end(
+        self, done: set[asyncio.Task[None]], watching: asyncio.Task[None], holding: asyncio.Task[None]
+    ) -> int:
+        if holding in done:
+            watching.cancel()
+            return EXIT_LEASE_LOST
+        for task in done:
+            task.result()  # raises what ended it
+        return 0
+
+    @staticmethod
+    async def _first(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+        """Await some work unless the process is to stop first; tell whether it was done."""
+        stopping, working = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(work)
+        done, pending = await asyncio.wait({stopping, working}, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        if working in done:
+            working.result()
+        return working in done
+
+    def _trouble(self) -> str:
+        """Return why the process should be started anew; "" where there is no reason."""
+        if self._audit is not None and not self._audit.is_watch_alive:
+            return "the watch of ImageTrainingJobs is dead: changes did not come"
+        now = asyncio.get_running_loop().time()
+        if any(now - each.last_heard > _SILENCE_SECONDS for each in self._informers):
+            return "a watch of Jobs or pods has been silent for too long"
+        return ""
+
+    def _not_ready(self) -> str:
+        return "" if self._is_reachable else "the API server does not list ImageTrainingJobs"
+
+
+def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.get_running_loop().create_task(work)
+
+
+async def _stop(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), _DRAIN_SECONDS)

@@ -1,0 +1,95 @@
+"""Conditions and the small arithmetic of a status: pure, and without any knowledge of pods."""
+
+import dataclasses
+import datetime as dt
+
+from imagetrain_api import status as api_status
+from imagetrain_api.status import Condition, JobStatus
+
+TRUE, FALSE = "True", "False"
+
+
+def format_time(moment: dt.datetime) -> str:
+    """Return RFC 3339 in UTC with whole seconds, as Kubernetes writes times."""
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str | None) -> dt.datetime | None:
+    """Return the moment of an RFC 3339 text; None where there is none."""
+    try:
+        return dt.datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+
+
+def find(status: JobStatus, kind: str) -> Condition | None:
+    """Return the condition of one type."""
+    return next((condition for condition in status.conditions if condition.type == kind), None)
+
+
+def is_true(status: JobStatus, kind: str) -> bool:
+    """Tell whether a condition is there and True."""
+    condition = find(status, kind)
+    return condition is not None and condition.status == TRUE
+
+
+def is_terminal(status: JobStatus) -> bool:
+    """Tell whether the job has reached its end, from which nothing leads away."""
+    return is_true(status, "Succeeded") or is_true(status, "Failed")
+
+
+def with_condition(
+    status: JobStatus, kind: str, answer: str, reason: str, message: str, generation: int, now: dt.datetime
+) -> JobStatus:
+    """Return a status with one condition set; its time changes with its answer alone."""
+    known = find(status, kind)
+    changed_at = known.last_transition_time if known and known.status == answer else format_time(now)
+    condition = Condition(
+        type=kind,
+        status=answer,
+        reason=reason,
+        message=cut(message),
+        observed_generation=generation,
+        last_transition_time=changed_at,
+    )
+    others = [other for other in status.conditions if other.type != kind]
+    ordered = sorted([*others, condition], key=lambda each: api_status.CONDITIONS.index(each.type))
+    return dataclasses.replace(status, conditions=tuple(ordered))
+
+
+def is_minor_change(old: JobStatus, new: JobStatus) -> bool:
+    """Tell whether only figures and wordings differ, which may wait for the next write."""
+    return _essence(old) == _essence(new)
+
+
+def _essence(status: JobStatus) -> JobStatus:
+    return dataclasses.replace(
+        status,
+        ready="",
+        message="",
+        progress=None,
+        conditions=tuple(
+            dataclasses.replace(condition, message="", observed_generation=0) for condition in status.conditions
+        ),
+    )
+
+
+def cut(text: str) -> str:
+    """Return a message cut to what a status may hold."""
+    limit = api_status.MAX_MESSAGE_CHARACTERS
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration to be read, of at most two units: `45s`, `2m10s`, `3h05m`, `2d04h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h{minutes:02}m"
+    days, hours = divmod(hours, 24)
+    return f"{days}d{hours:02}h"

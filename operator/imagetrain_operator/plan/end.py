@@ -1,0 +1,66 @@
+"""How a job ends, and what is left to do after that. Nothing is ever created for a job that has ended."""
+
+import datetime as dt
+
+from imagetrain_api import progress
+from imagetrain_operator.plan import attempts, conditions, failures, figures
+from imagetrain_operator.plan.draft import Draft
+
+
+def succeed(draft: Draft, outcome: progress.WorkerOutcome | None) -> None:
+    """End the job well, with what the chief told of its models."""
+    final = figures.build_final_progress(draft.status.progress, outcome)
+    outputs = figures.build_outputs(outcome)
+    message = figures.describe_published(outputs, final.accuracy if final and outputs else None)
+    workers = draft.spec.workers
+    draft.change(progress=final, outputs=outputs, completion_time=conditions.format_time(draft.now))
+    draft.set_ready(workers, workers)
+    draft.set_condition("WorkersReady", conditions.FALSE, "Completed", "The workers have done their work.")
+    draft.set_condition("Training", conditions.FALSE, "Completed", "Training is over.")
+    if outputs is not None:
+        draft.set_condition("Published", conditions.TRUE, "Published", f"The manifest is {outputs.manifest_uri}.")
+    draft.set_condition("Succeeded", conditions.TRUE, "Completed", message)
+    draft.set_state("Succeeded", "Completed", message)
+    draft.announce_state("Normal")
+    _remember_time_to_live(draft)
+
+
+def fail(draft: Draft, reason: str, message: str, *, keep_pods: bool, failure: failures.Failure | None = None) -> None:
+    """End the job badly; its pods stay for their logs, or are stopped where they still run."""
+    attempts.record(draft, reason, message, failure)
+    draft.change(completion_time=conditions.format_time(draft.now))
+    for kind in ("WorkersReady", "Training"):
+        draft.set_condition(kind, conditions.FALSE, reason, "The job has failed.")
+    draft.set_condition("Failed", conditions.TRUE, reason, message)
+    draft.set_state("Failed", reason, message)
+    draft.announce_state("Warning")
+    if not keep_pods:
+        for child in draft.seen.child_jobs:
+            draft.delete(child)
+    _remember_time_to_live(draft)
+
+
+def after_the_end(draft: Draft) -> None:
+    """Stop what still runs, and delete the job when its time to live is over."""
+    draft.status = draft.seen.job.status  # it has said its last word, whatever generation follows
+    for child in draft.seen.child_jobs:
+        pods = [pod for pod in draft.seen.pods if pod.attempt == child.attempt]
+        is_over = child.is_failed or child.is_complete or any(pod.phase == "Failed" for pod in pods)
+        if not is_over and conditions.is_true(draft.status, "Failed"):
+            draft.delete(child)
+    _remember_time_to_live(draft)
+
+
+def _remember_time_to_live(draft: Draft) -> None:
+    job = draft.seen.job.job
+    ended_at = conditions.parse_time(draft.status.completion_time)
+    if job is None or job.spec.ttl_seconds_after_finished is None or ended_at is None:
+        return
+    ends_at = ended_at + dt.timedelta(seconds=job.spec.ttl_seconds_after_finished)
+    left = (ends_at - draft.now).total_seconds()
+    if left > 0:
+        draft.look_again_in(left)
+    elif conditions.is_terminal(draft.seen.job.status):
+        draft.delete_job = True
+    else:
+        draft.look_again_in(0)  # first the end is written, then the job goes

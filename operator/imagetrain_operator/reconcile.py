@@ -1,0 +1,269 @@
+"""One reconciliation: observe, decide, write the status, delete, create, announce.
+
+All effects of a decision happen here and in this order. The status comes first: an attempt is counted before its pods
+exist, and a job has ended before anything else is done about it.
+"""
+
+import contextlib
+import dataclasses
+import datetime as dt
+import logging
+import time
+from collections.abc import Iterator
+
+from imagetrain_api import schema
+from imagetrain_api.status import JobStatus
+from imagetrain_operator import metrics, observed, paths
+from imagetrain_operator.cluster import client, errors, findings, informer, progress_board, queue, recorder
+from imagetrain_operator.plan import children, conditions, decide, parse
+from imagetrain_operator.plan.draft import Plan
+
+logger = logging.getLogger(__name__)
+
+_FOREIGN_RETRY_SECONDS = 5.0
+
+
+class JobCache:
+    """The newest known version of each ImageTrainingJob."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[observed.Key, observed.TrainingJob] = {}
+
+    def get(self, key: observed.Key) -> observed.TrainingJob | None:
+        """Return a job, or None where it is not known."""
+        return self._jobs.get(key)
+
+    def put(self, raw: observed.RawObject) -> tuple[observed.TrainingJob, bool]:
+        """Store a job; return it and whether it is news."""
+        metadata = raw["metadata"]
+        key = observed.Key(metadata["namespace"], metadata["name"])
+        known = self._jobs.get(key)
+        if known and (known.uid, known.resource_version) == (metadata["uid"], metadata["resourceVersion"]):
+            return known, False
+        job = parse.parse_training_job(raw, known)
+        self._jobs[key] = job
+        return job, True
+
+    def remove(self, key: observed.Key, uid: str) -> None:
+        """Forget a job, unless another one of its name has come."""
+        known = self._jobs.get(key)
+        if known is not None and known.uid == uid:
+            del self._jobs[key]
+
+    def __iter__(self) -> Iterator[observed.TrainingJob]:
+        return iter(tuple(self._jobs.values()))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a reconciler works with."""
+
+    api: client.ApiClient
+    jobs: JobCache
+    child_jobs: informer.ChildCache[observed.ChildJob]
+    pods: informer.ChildCache[observed.Pod]
+    queue: queue.WorkQueue
+    board: progress_board.ProgressBoard
+    findings: findings.Findings
+    recorder: recorder.Recorder
+    metrics: metrics.OperatorMetrics
+    defaults: children.Defaults
+    status_interval_seconds: float
+
+
+class Reconciler:
+    """Brings one job after the other nearer to what it asks for."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._written_at: dict[observed.Key, float] = {}
+
+    async def run(self) -> None:
+        """Reconcile for ever; trouble with the API server puts a job back with a growing delay."""
+        around = self._around
+        while True:
+            key = await around.queue.get()
+            started_at = time.perf_counter()
+            result = "ok"
+            try:
+                await self.reconcile(key)
+                around.queue.forget(key)
+            except errors.ClusterError as error:
+                result = "retry"
+                delay = around.queue.retry(key, error.retry_after_seconds)
+                logger.warning("%s: %s; trying again in %.1f s", key, error, delay, extra={"job": str(key)})
+            except Exception:
+                result = "error"
+                delay = around.queue.retry(key)
+                logger.exception("%s: the reconciliation failed; trying again in %.1f s", key, delay)
+            finally:
+                around.queue.done(key)
+                around.metrics.reconcile_seconds.labels(result).observe(time.perf_counter() - started_at)
+
+    async def reconcile(self, key: observed.Key) -> None:
+        """Do for one job what is to be done now.
+
+        Raises:
+            ClusterError: an effect did not take place; the next reconciliation tries again.
+        """
+        job = self._around.jobs.get(key)
+        if job is None:
+            self._forget(key)
+            return
+        now = dt.datetime.now(dt.UTC)
+        seen = self._observe(job)
+        plan = decide.decide(seen, now)
+        if await self._write_status(job, plan):
+            await self._announce(job, plan, now)
+        for child in plan.delete_children:
+            await self._delete_child(key, child)
+        if plan.start_attempt is not None:
+            await self._start(job, plan)
+        if plan.delete_job:
+            await self._delete_job(job)
+        self._follow_up(key, plan)
+        if plan.investigate:
+            await self._around.findings.investigate(key, seen.child_jobs, seen.pods)
+
+    def _observe(self, job: observed.TrainingJob) -> observed.Observation:
+        around, key = self._around, job.key
+        found = around.findings.get(key)
+        return observed.Observation(
+            job=job,
+            child_jobs=tuple(child for child in around.child_jobs.of_job(key) if child.owner_uid == job.uid),
+            pods=self._own_pods(job),
+            progress=around.board.report(key),
+            denial=found.denial,
+            mount_problem=found.mount_problem,
+        )
+
+    def _own_pods(self, job: observed.TrainingJob) -> tuple[observed.Pod, ...]:
+        """Return the job's pods; one that is older than the job belonged to another of its name."""
+        run_id = children.run_id(job)
+        return tuple(pod for pod in self._around.pods.of_job(job.key) if pod.run_id == run_id)
+
+    def _forget(self, key: observed.Key) -> None:
+        self._around.board.stop(key)
+        self._around.findings.forget(key)
+        self._around.queue.cancel(key)
+        self._written_at.pop(key, None)
+
+    def _follow_up(self, key: observed.Key, plan: Plan) -> None:
+        around = self._around
+        if plan.chief_ip:
+            around.board.watch(key, plan.chief_ip)
+        else:
+            around.board.stop(key)
+        if plan.requeue_after_seconds is not None:
+            around.queue.add_after(key, plan.requeue_after_seconds)
+
+    async def _write_status(self, job: observed.TrainingJob, plan: Plan) -> bool:
+        """Write the status if it changed; a change of figures alone waits until it is due. Tell whether it is true."""
+        if plan.status == job.status:
+            return True
+        if conditions.is_minor_change(job.status, plan.status):
+            wait = self._written_at.get(job.key, 0.0) + self._around.status_interval_seconds - time.monotonic()
+            if wait > 0:
+                self._around.queue.add_after(job.key, wait)
+                return False
+        patch = {"metadata": {"uid": job.uid}, "status": build_status_patch(job.status, plan.status)}
+        path = paths.training_job_status(job.key.namespace, job.key.name)
+        try:
+            written = await self._around.api.merge_patch(path, patch)
+        except errors.NotFoundError:
+            return False  # deleted meanwhile; its event is on the way
+        self._written_at[job.key] = time.monotonic()
+        self._around.jobs.put(written)
+        self._count(job, plan.status)
+        return True
+
+    def _count(self, job: observed.TrainingJob, status: JobStatus) -> None:
+        known = {ended.attempt for ended in job.status.attempts}
+        for ended in status.attempts:
+            if ended.attempt not in known:
+                self._around.metrics.attempts_ended.labels(job.key.namespace, ended.reason).inc()
+        started_at = conditions.parse_time(status.attempt_start_time)
+        if status.phase == "Training" and job.status.phase == "Starting" and started_at is not None:
+            elapsed = dt.datetime.now(dt.UTC) - started_at
+            self._around.metrics.first_step_seconds.observe(elapsed.total_seconds())
+
+    async def _announce(self, job: observed.TrainingJob, plan: Plan, now: dt.datetime) -> None:
+        for event in plan.events:
+            logger.info("%s: %s: %s", job.key, event.reason, event.message, extra={"job": str(job.key)})
+            await self._around.recorder.post(job, event.kind, event.reason, event.message, now)
+
+    async def _start(self, job: observed.TrainingJob, plan: Plan) -> None:
+        """Create the Service and the Job of an attempt, unless they are there."""
+        attempt = plan.start_attempt
+        assert attempt is not None
+        key = job.key
+        if any(
+            child.attempt == attempt and child.owner_uid == job.uid for child in self._around.child_jobs.of_job(key)
+        ):
+            return
+        try:
+            if job.status.attempt is None or attempt == 0:
+                await self._create(job, paths.services(key.namespace), children.build_service(job))
+            created = await self._create(
+                job, paths.child_jobs(key.namespace), children.build_child_job(job, attempt, self._around.defaults)
+            )
+        except errors.RefusedError as error:
+            self._around.findings.put_denial(key, observed.Denial(message=str(error), is_final=error.code == 422))
+            self._around.queue.add_after(key, _FOREIGN_RETRY_SECONDS if error.code == 403 else 0.0)
+            return
+        except ValueError as error:  # the podTemplate does not fit a pod template
+            self._around.findings.put_denial(key, observed.Denial(message=str(error), is_final=True))
+            self._around.queue.add(key)
+            return
+        self._around.findings.forget(key)
+        if created is not None and (child := parse.parse_child_job(created)) is not None:
+            self._around.child_jobs.put(child)
+
+    async def _create(
+        self, job: observed.TrainingJob, collection: str, body: dict[str, object]
+    ) -> dict[str, object] | None:
+        """Create a child; one that is there already is taken where it is the job's own.
+
+        Raises:
+            UnavailableError: an object of that name belongs to something else, such as an earlier job that is being
+                deleted.
+        """
+        try:
+            return await self._around.api.create(collection, body)
+        except errors.AlreadyExistsError:
+            metadata = body["metadata"]
+            assert isinstance(metadata, dict)
+            found = await self._around.api.get(f"{collection}/{metadata['name']}")
+            owners = found["metadata"].get("ownerReferences") or ()
+            if any(owner.get("uid") == job.uid for owner in owners):
+                return found
+            kind = body["kind"]
+            raise errors.UnavailableError(
+                f"the {kind} {metadata['name']} belongs to something else; waiting until it is gone",
+                retry_after_seconds=1.0,
+            ) from None
+
+    async def _delete_child(self, key: observed.Key, child: observed.ChildJob) -> None:
+        path = f"{paths.child_jobs(key.namespace)}/{child.name}"
+        with contextlib.suppress(errors.NotFoundError, errors.ConflictError):  # it is gone, or another has its name
+            await self._around.api.delete(path, child.uid)
+        self._around.child_jobs.put(dataclasses.replace(child, is_deleting=True, resource_version=""))
+
+    async def _delete_job(self, job: observed.TrainingJob) -> None:
+        logger.info("%s: deleting it, for spec.ttlSecondsAfterFinished is over", job.key, extra={"job": str(job.key)})
+        try:
+            await self._around.api.delete(paths.training_job(job.key.namespace, job.key.name), job.uid)
+        except (errors.NotFoundError, errors.ConflictError):
+            return
+
+
+def build_status_patch(old: JobStatus, new: JobStatus) -> dict[str, object]:
+    """Return the merge patch (RFC 7386) from one status to another: changed top-level fields, null for dropped ones."""
+    before, after = schema.encode(old), schema.encode(new)
+    patch: dict[str, object] = {key: value for key, value in after.items() if before.get(key) != value}
+    for key in before.keys() - after.keys():
+        patch[key] = None
+    for key in ("progress", "outputs"):
+        if isinstance(known := before.get(key), dict) and isinstance(changed := patch.get(key), dict):
+            patch[key] = {**dict.fromkeys(known.keys() - changed.keys()), **changed}
+    return patch
