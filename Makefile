@@ -52,6 +52,10 @@ bench-scaling: venv ## Compare two workers on two cores with one on one (5 min, 
 bench-publisher: venv versitygw ## Kill publishers at 50 random moments (5 min)
 	@$(python) benchmarks/publisher_kill.py --server versitygw --kills 50
 
+.PHONY: manifests
+manifests: venv ## Write the CRD and the references of docs/ from the declarations in api/
+	@$(python) -m imagetrain_operator.crd
+
 .PHONY: lint
 lint: venv ## Check style, types and the order of the layers (30 s; 5 s when repeated)
 	@echo "==> ruff: rules and format"
