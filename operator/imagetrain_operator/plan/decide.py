@@ -104,7 +104,7 @@ def _follow(draft: Draft, current: group.Group) -> None:
     draft.set_ready(ready, current.workers)
     if current.has_silent_node():
         run.describe_silent_node(draft, current)
-    elif ready < current.workers:
+    elif ready < current.workers and not current.has_published():
         cause = waiting.explain_waiting(draft.seen)
         if not run.has_waited_too_long(draft, cause):
             run.describe_waiting(draft, cause)

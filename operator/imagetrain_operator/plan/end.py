@@ -27,7 +27,10 @@ def succeed(draft: Draft, outcome: progress.WorkerOutcome | None) -> None:
 
 def fail(draft: Draft, reason: str, message: str, *, keep_pods: bool, failure: failures.Failure | None = None) -> None:
     """End the job badly; its pods stay for their logs, or are stopped where they still run."""
-    attempts.record(draft, reason, message, failure)
+    if failure is not None:
+        attempts.record(draft, failure.reason, failure.message, failure)
+    else:
+        attempts.record(draft, reason, message, None)
     draft.change(completion_time=conditions.format_time(draft.now))
     for kind in ("WorkersReady", "Training"):
         draft.set_condition(kind, conditions.FALSE, reason, "The job has failed.")

@@ -44,6 +44,10 @@ class Group:
             self.child.is_failed or len({pod.rank for pod in self.pods}) == self.workers
         )
 
+    def has_published(self) -> bool:
+        """Tell whether the chief has done its work."""
+        return self.chief is not None and self.chief.phase == "Succeeded"
+
     def is_ending(self, now: dt.datetime) -> bool:
         """Tell whether the attempt cannot go on: a pod failed or is lost, or the Job gave up."""
         return self.child.is_failed or any(pod.phase == "Failed" or is_lost(pod, now) for pod in self.pods)
