@@ -7,6 +7,8 @@ import pytest
 
 import s3_servers
 
+pytest_plugins = ["imagetrain_cluster.pytest_plugin"]
+
 
 @pytest.fixture(scope="session")
 def moto_s3() -> collections.abc.Iterator[s3_servers.S3Server]:

@@ -1,14 +1,31 @@
 """A cluster: up, down, and everything that tests and people ask of it."""
 
 import collections.abc
+import json
 import os
 import pathlib
 import secrets
+import signal
 import subprocess
 import time
 from typing import Any
 
-from imagetrain_cluster import control_plane, errors, network, processes, record, tools, workspace
+from imagetrain_cluster import (
+    access,
+    add_ons,
+    cgroups,
+    control_plane,
+    errors,
+    host_files,
+    images,
+    network,
+    node,
+    processes,
+    record,
+    tools,
+    wait,
+    workspace,
+)
 
 HOME = tools.CACHE / "cluster"
 """Each cluster has a folder in here."""
@@ -16,14 +33,18 @@ HOME = tools.CACHE / "cluster"
 DEFAULT_FOLDER = HOME / "dev"
 """The cluster of `make cluster`."""
 
-KUBECTL_TIMEOUT_SECONDS = 100.0
+READY_TIMEOUT_SECONDS = 90
+"""For nodes and add-ons: 3 s on two idle cores."""
+
+GPU = "nvidia.com/gpu"
 
 
-class Cluster:
+class Cluster(access.Access):
     """One cluster in its folder. Any process may make an object of a cluster that another has brought up."""
 
     def __init__(self, folder: pathlib.Path = DEFAULT_FOLDER) -> None:
         self._space = workspace.Workspace(folder.absolute())
+        super().__init__(self._space.kubeconfig)
         self._control_plane = control_plane.ControlPlane(self._space)
 
     @classmethod
@@ -59,7 +80,7 @@ class Cluster:
         state = record.State(
             id=secrets.token_hex(3),
             nodes=nodes,
-            gpus=gpus,
+            gpus={str(number): gpus for number in range(1, nodes + 1)},
             owner=processes.of(owner) if owner is not None else None,
             arguments=added,
         )
@@ -79,6 +100,9 @@ class Cluster:
         reason = tools.missing(nodes=nodes)
         if reason:
             raise errors.ClusterError(f"A cluster cannot run here: {reason}.")
+        for path in (self._space.folder, tools.CHECKOUT):
+            if nodes and any(path.is_relative_to(hidden) for hidden in node.SHADOWED):
+                raise errors.ClusterError(f"{path} must not lie in one of {node.SHADOWED}: nodes have their own.")
         if self._space.record.exists():
             raise errors.ClusterError(f"{self._space.folder} holds a cluster already. Take it down first.")
 
@@ -93,6 +117,11 @@ class Cluster:
         )
         self._space.network.create(nodes)
         self._control_plane.start()
+        if nodes:
+            images.write(node.images_archive(self._space))
+            self.apply(*add_ons.build_base())
+            self._start_nodes(range(1, nodes + 1))
+            self.wait_for_deployment("kube-system", "coredns", timeout_seconds=READY_TIMEOUT_SECONDS)
 
     def down(self, *, keep_logs: bool = False) -> None:
         """End everything that the cluster started and remove what it made; also after its starter was killed midway."""
@@ -100,13 +129,17 @@ class Cluster:
             return
         state = self._space.record.read()
         cluster_network = self._space.network
-        # The last started goes first, so that nothing waits for what has gone.
+        for number in range(1, state.nodes + 1):
+            self._node(number).kill()
+        # At once: nothing of it is kept, and a running one would wait for its peers.
         for process in reversed(state.started.values()):
-            processes.end(process)
+            processes.end(process, by=signal.SIGKILL)
         while left := cluster_network.inhabitants():
             for process in left:
-                processes.end(process)
+                processes.end(process, by=signal.SIGKILL)
         cluster_network.remove()
+        if state.nodes:
+            cgroups.remove(state.id)
         self._space.remove(keep_logs=keep_logs)
 
     @property
@@ -128,11 +161,6 @@ class Cluster:
         return self._space.record.read()
 
     @property
-    def kubeconfig(self) -> pathlib.Path:
-        """An administrator's kubeconfig that works anywhere on this machine."""
-        return self._space.kubeconfig
-
-    @property
     def client_kubeconfig(self) -> pathlib.Path:
         """The same for processes in the client namespace: no relay between; `popen` sets it."""
         return self._space.client_kubeconfig
@@ -146,24 +174,6 @@ class Cluster:
     def audit_log(self) -> pathlib.Path:
         """The API server's audit log, with `up(audit=True)`: one JSON object a line and request."""
         return control_plane.audit_log(self._space)
-
-    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
-        """Run kubectl as the administrator and return its stdout.
-
-        Raises:
-            ClusterError: it failed, and `check`.
-        """
-        result = subprocess.run(
-            [tools.find("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments],
-            input=stdin or "",
-            capture_output=True,
-            text=True,
-            timeout=KUBECTL_TIMEOUT_SECONDS,
-            check=False,
-        )
-        if check and result.returncode != 0:
-            raise errors.ClusterError(f"kubectl {' '.join(arguments)} failed: {result.stderr.strip()}")
-        return result.stdout
 
     def client_command(self, arguments: collections.abc.Sequence[str | pathlib.Path]) -> list[str | pathlib.Path]:
         """Return the command that runs `arguments` in the client namespace (as the same process, not a child)."""
@@ -188,6 +198,102 @@ class Cluster:
         """Return a loopback port of the machine that leads to `host:port` (pod, service or address) in the cluster."""
         known = self._space.record.read().ports.get(f"{host}:{port}")
         return known or control_plane.start_relay(self._space, f"relay-{host}-{port}", host, port)
+
+    def kill_node(self, number: int) -> None:
+        """Kill every process of a node at once, as a power cut does."""
+        self._node(number).kill()
+
+    def start_node(self, number: int) -> None:
+        """Start a node that was killed, with the disk that it had. Returns when it is Ready, with its GPUs."""
+        self._start_nodes([number])
+
+    def partition_node(self, number: int) -> None:
+        """Drop everything that a node sends or is sent. Its processes run on."""
+        self._node(number)
+        self._space.network.partition(number)
+
+    def heal_node(self, number: int) -> None:
+        """Connect a node again."""
+        self._node(number)
+        self._space.network.heal(number)
+
+    def exec_on_node(
+        self, number: int, arguments: list[str], *, check: bool = True
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command on a node, as root, and return what it said."""
+        command = self._node(number).command(arguments)
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=check)
+
+    def set_gpus(self, number: int, count: int) -> None:
+        """Let a node offer this many GPUs. There need be none: the number is all that the scheduler asks for."""
+        with self._space.record.change() as state:
+            state.gpus[str(number)] = count
+        self._publish_gpus(number)
+
+    def _publish_gpus(self, number: int) -> None:
+        count = str(self._space.record.read().gpus[str(number)])
+        patch = json.dumps({"status": {part: {GPU: count} for part in ("capacity", "allocatable")}})
+        name = self._node(number).name
+        self.kubectl("patch", "node", name, "--subresource=status", "--type=merge", f"--patch={patch}")
+
+    def is_node_ready(self, number: int) -> bool:
+        """Return whether the control plane holds a node for Ready."""
+        return self._is_ready_since(number, "")
+
+    def _node(self, number: int) -> node.Node:
+        nodes = self._space.record.read().nodes
+        if not 1 <= number <= nodes:
+            raise errors.ClusterError(f"node must be between 1 and {nodes}, got {number!r}.")
+        return node.Node(self._space, number)
+
+    def _start_nodes(self, numbers: collections.abc.Sequence[int]) -> None:
+        begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        for number in numbers:
+            self._node(number).start()
+        for number in numbers:
+            self._wait_for_node(number, since=begun)
+            self._publish_gpus(number)
+
+    def _wait_for_node(self, number: int, *, since: str) -> None:
+        """Wait until a node says that it is Ready, at `since` or later: an earlier life of it may have said so, too."""
+        name = self._node(number).name
+        wait.until(
+            lambda: self._is_ready_since(number, since),
+            timeout_seconds=READY_TIMEOUT_SECONDS,
+            what=f"node {name} becoming Ready (see {self._space.log(f'kubelet-{name}')})",
+        )
+
+    def _is_ready_since(self, number: int, since: str) -> bool:
+        found = self.get("node", self._node(number).name) or {}
+        conditions = found.get("status", {}).get("conditions", [])
+        ready = next((condition for condition in conditions if condition["type"] == "Ready"), {"status": "Unknown"})
+        # Times of the API are comparable as text.
+        return ready["status"] == "True" and ready["lastHeartbeatTime"] >= since
+
+    def create_namespace(self, name: str, *, labels: collections.abc.Mapping[str, str] | None = None) -> None:
+        """Make a namespace that enforces the Pod Security level `restricted`, with the claim of `host_files` in it."""
+        all_labels = {"pod-security.kubernetes.io/enforce": "restricted", **(labels or {})}
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": all_labels}}
+        self.apply(namespace, host_files.build_volume(name), host_files.build_claim(name))
+        self.kubectl(
+            "wait",
+            f"pvc/{host_files.CLAIM}",
+            f"--namespace={name}",
+            "--for=jsonpath={.status.phase}=Bound",
+            f"--timeout={READY_TIMEOUT_SECONDS}s",
+        )
+
+    def delete_namespace(self, name: str) -> None:
+        """Begin to delete a namespace made by `create_namespace`: that takes 10 s, and nobody need wait for it."""
+        self.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+        selector = f"--selector={host_files.NAMESPACE_LABEL}={name}"
+        self.kubectl("delete", "persistentvolume", selector, "--wait=false")
+
+    def s3(self) -> add_ons.S3:
+        """Return the S3 server in the cluster; start it when it is not there."""
+        keys = add_ons.start_s3(self)
+        port = self.forward(add_ons.S3_HOST, add_ons.S3_PORT)
+        return add_ons.S3(local_endpoint_url=f"http://127.0.0.1:{port}", **keys)
 
     def restart_api_server(self, *, down_seconds: float = 0.0) -> None:
         """End the API server, and start it again after a while. Returns when it is ready."""

@@ -4,6 +4,7 @@ import collections.abc
 import http.client
 import json
 import pathlib
+import signal
 import socket
 import ssl
 import sys
@@ -11,6 +12,9 @@ import sys
 from imagetrain_cluster import errors, kubeconfig, network, tools, wait, workspace
 
 API_PORT = 6443
+SERVER = f"https://{network.CONTROL_PLANE_ADDRESS}:{API_PORT}"
+"""The API server as everything inside the cluster reaches it."""
+
 START_TIMEOUT_SECONDS = 60.0
 """3 s on two idle cores."""
 
@@ -70,23 +74,18 @@ class ControlPlane:
         wait.until(is_ready, timeout_seconds=START_TIMEOUT_SECONDS, what="the start of kube-apiserver")
 
     def stop_api_server(self) -> None:
-        """End the API server; its address and its relay's port stay the same."""
-        self._space.stop("kube-apiserver")
+        """Kill the API server, as a crash does (SIGTERM would wait for every open watch). Addresses stay the same."""
+        self._space.stop("kube-apiserver", by=signal.SIGKILL)
 
     def _start_relay(self) -> None:
         port = start_relay(self._space, _API_RELAY, network.CONTROL_PLANE_ADDRESS, API_PORT)
-        write = kubeconfig.write
-        certificates = self._space.certificates
-        server = f"https://127.0.0.1:{port}"
-        write(self._space.kubeconfig, kubeconfig.build(certificates, user="admin", server=server))
-        server = f"https://{network.CONTROL_PLANE_ADDRESS}:{API_PORT}"
-        write(self._space.client_kubeconfig, kubeconfig.build(certificates, user="admin", server=server))
+        self._write_kubeconfig(self._space.kubeconfig, user="admin", server=f"https://127.0.0.1:{port}")
+        self._write_kubeconfig(self._space.client_kubeconfig, user="admin", server=SERVER)
         for component in (*_COMPONENTS, "kube-proxy"):
-            content = kubeconfig.build(certificates, user=component, server=server)
-            write(self._component_kubeconfig(component), content)
+            self._write_kubeconfig(component_kubeconfig(self._space, component), user=component, server=SERVER)
 
-    def _component_kubeconfig(self, component: str) -> pathlib.Path:
-        return self._space.folder / f"kubeconfig.{component}"
+    def _write_kubeconfig(self, path: pathlib.Path, *, user: str, server: str) -> None:
+        kubeconfig.write(path, kubeconfig.build(self._space.certificates, user=user, server=server))
 
     def _api_server_arguments(self) -> list[str | pathlib.Path]:
         pki = self._space.certificates
@@ -138,7 +137,7 @@ class ControlPlane:
             "kube-scheduler": [],
         }
         for component in _COMPONENTS:
-            access = self._component_kubeconfig(component)
+            access = component_kubeconfig(space, component)
             arguments: list[str | pathlib.Path] = [
                 tools.find(component),
                 f"--kubeconfig={access}",
@@ -181,6 +180,11 @@ class ControlPlane:
             return 0
         finally:
             connection.close()
+
+
+def component_kubeconfig(space: workspace.Workspace, component: str) -> pathlib.Path:
+    """Return the kubeconfig of a component."""
+    return space.folder / f"kubeconfig.{component}"
 
 
 def audit_policy(space: workspace.Workspace) -> pathlib.Path:

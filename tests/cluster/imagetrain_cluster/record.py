@@ -24,7 +24,8 @@ class State:
     id: str
     """Part of the name of everything that the cluster makes."""
     nodes: int
-    gpus: int
+    gpus: dict[str, int]
+    """Node number (JSON wants text): GPUs that it offers."""
     owner: processes.Process | None = None
     """A cluster of a test run is swept up once its owner has ended."""
     ready: bool = False

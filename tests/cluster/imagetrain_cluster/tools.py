@@ -33,7 +33,7 @@ _GO_PROGRAMS = {
 _UNPACKED = CACHE / "tools" / "debian"
 """Packages that would start a service are unpacked here, not installed."""
 
-_SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 CNI_FOLDER = pathlib.Path("/usr/lib/cni")
 
@@ -69,7 +69,7 @@ def find(program: str) -> pathlib.Path:
 
 def search_path() -> str:
     """Return the PATH on which the programs of the Debian packages are found, whatever the caller's own PATH is."""
-    return ":".join((*(str(_UNPACKED / "usr" / name) for name in ("sbin", "bin")), *_SYSTEM_PATH))
+    return ":".join((*(str(_UNPACKED / "usr" / name) for name in ("sbin", "bin")), *SYSTEM_PATH))
 
 
 def missing(*, nodes: int) -> str:

@@ -4,6 +4,7 @@ import collections.abc
 import os
 import pathlib
 import shutil
+import signal
 
 from imagetrain_cluster import certificates, errors, network, processes, record, tools
 
@@ -46,11 +47,11 @@ class Workspace:
             state.started[name] = process
         return process
 
-    def stop(self, name: str) -> None:
+    def stop(self, name: str, *, by: signal.Signals = signal.SIGTERM) -> None:
         """End a recorded process, if it runs, and forget it."""
         process = self.record.read().started.get(name)
         if process is not None:
-            processes.end(process)
+            processes.end(process, by=by)
             with self.record.change() as state:
                 del state.started[name]
 
