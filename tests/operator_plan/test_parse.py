@@ -178,6 +178,7 @@ class TestPod:
             uid="9a1f3f0c-0000-4000-8000-000000000001",
             resource_version="1203",
             job_name="fashion",
+            run_id=cluster_objects.RUN_ID,
             attempt=0,
             rank=1,
             created_at=dt.datetime(2026, 3, 1, 10, 0, 2, tzinfo=UTC),

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 JOB_UID = "0b8f2f6e-3f5c-4a0e-9d0b-5a2f0e6c1d11"
+RUN_ID = "fashion-0b8f2f6e"
 
 
 def build_training_job(
@@ -48,7 +49,11 @@ def build_child_job(*, attempt: int = 0, conditions: Any = (), **metadata: Any) 
             "resourceVersion": "1102",
             "generation": 1,
             "creationTimestamp": "2026-03-01T10:00:01Z",
-            "labels": {"imagetrain.dev/job": "fashion", "imagetrain.dev/attempt": str(attempt)},
+            "labels": {
+                "imagetrain.dev/job": "fashion",
+                "imagetrain.dev/run": RUN_ID,
+                "imagetrain.dev/attempt": str(attempt),
+            },
             "ownerReferences": [
                 {
                     "apiVersion": "imagetrain.dev/v1alpha1",
@@ -87,6 +92,7 @@ def build_pod(
                 "batch.kubernetes.io/job-name": f"fashion-{attempt}",
                 "imagetrain.dev/attempt": str(attempt),
                 "imagetrain.dev/job": "fashion",
+                "imagetrain.dev/run": RUN_ID,
             },
             **(metadata or {}),
         },
@@ -119,16 +125,20 @@ def build_conditions(**statuses: str) -> list[dict[str, Any]]:
     ]
 
 
-def build_running_pod(*, rank: int = 0, is_ready: bool = True, **settings: Any) -> dict[str, Any]:
-    """Return a worker pod whose container runs."""
+def build_running_pod(
+    *, rank: int = 0, is_ready: bool = True, status_conditions: Any = (), **settings: Any
+) -> dict[str, Any]:
+    """Return a worker pod whose container runs; `status_conditions` stand in for those of the same type."""
     word = str(is_ready)
+    usual = build_conditions(
+        PodReadyToStartContainers="True", Initialized="True", Ready=word, ContainersReady=word, PodScheduled="True"
+    )
+    others = {condition["type"] for condition in status_conditions}
     return build_pod(
         rank=rank,
         phase="Running",
         podIP=f"10.244.1.{7 + rank}",
-        conditions=build_conditions(
-            PodReadyToStartContainers="True", Initialized="True", Ready=word, ContainersReady=word, PodScheduled="True"
-        ),
+        conditions=[*(condition for condition in usual if condition["type"] not in others), *status_conditions],
         containerStatuses=[
             build_container_status({"running": {"startedAt": "2026-03-01T10:00:04Z"}}, is_ready=is_ready)
         ],
@@ -143,10 +153,12 @@ def build_ended_pod(
     reason: str = "",
     outcome: Any = None,
     message: str = "",
+    status_reason: str = "",
+    status_message: str = "",
     finished_at: str = "2026-03-01T10:05:00Z",
     **settings: Any,
 ) -> dict[str, Any]:
-    """Return a worker pod whose container ended; `outcome` is its outcome document."""
+    """Return a worker pod whose container ended with `reason` and `message`, or with an outcome document."""
     terminated = {
         "exitCode": exit_code,
         "reason": reason or ("Error" if exit_code else "Completed"),
@@ -155,9 +167,11 @@ def build_ended_pod(
         "containerID": "containerd://0f3c",
         "message": json.dumps(outcome) if outcome is not None else message,
     }
-    status = {
+    status: dict[str, Any] = {
         "phase": "Failed" if exit_code else "Succeeded",
         "conditions": build_conditions(Initialized="True", Ready="False", ContainersReady="False", PodScheduled="True"),
         "containerStatuses": [build_container_status({"terminated": terminated})],
     }
+    if status_reason:
+        status |= {"reason": status_reason, "message": status_message}
     return build_pod(rank=rank, **{**status, **settings})

@@ -38,7 +38,7 @@ def build_service(job: observed.TrainingJob) -> dict[str, Any]:
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {names.LABEL_JOB: job.key.name},
+            "selector": {names.LABEL_JOB: job.key.name, names.LABEL_RUN: run_id(job)},
             "ports": [
                 {"name": "collective", "port": names.COLLECTIVE_PORT, "protocol": "TCP"},
                 {"name": "status", "port": names.STATUS_PORT, "protocol": "TCP"},
@@ -55,7 +55,7 @@ def build_child_job(job: observed.TrainingJob, attempt: int, defaults: Defaults)
     Raises:
         ValueError: `spec.worker` holds what does not fit; the error names the field.
     """
-    assert job.job is not None  # noqa: S101 - only accepted jobs get here
+    assert job.job is not None
     workers = job.job.spec.workers
     return {
         "apiVersion": "batch/v1",
@@ -63,7 +63,7 @@ def build_child_job(job: observed.TrainingJob, attempt: int, defaults: Defaults)
         "metadata": {
             "name": names.child_job(job.key.name, attempt),
             "namespace": job.key.namespace,
-            "labels": pod_template.build_labels(job.key.name, attempt),
+            "labels": pod_template.build_labels(job.key.name, run_id(job), attempt),
             "ownerReferences": [_build_owner_reference(job)],
         },
         "spec": {

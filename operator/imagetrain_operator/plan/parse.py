@@ -156,6 +156,7 @@ def parse_pod(raw: observed.RawObject) -> observed.Pod | None:
         uid=metadata["uid"],
         resource_version=metadata["resourceVersion"],
         job_name=labels[names.LABEL_JOB],
+        run_id=labels.get(names.LABEL_RUN, ""),
         attempt=attempt,
         rank=rank,
         created_at=dt.datetime.fromisoformat(metadata["creationTimestamp"]),

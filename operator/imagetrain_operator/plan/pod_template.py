@@ -41,12 +41,13 @@ class Defaults:
     log_format: str = "json"
 
 
-def build_labels(name: str, attempt: int) -> dict[str, str]:
+def build_labels(name: str, run_id: str, attempt: int) -> dict[str, str]:
     """Return the labels of an attempt's objects, by which the operator finds them again."""
     return {
         "app.kubernetes.io/name": "imagetrain",
         "app.kubernetes.io/managed-by": "imagetrain-operator",
         names.LABEL_JOB: name,
+        names.LABEL_RUN: run_id,
         names.LABEL_ATTEMPT: str(attempt),
     }
 
@@ -60,7 +61,7 @@ def build_pod_template(
         ValueError: a setting that Kubernetes defines does not fit the rest; the error names the field.
     """
     group = _plan(job, attempt, run_id, defaults)
-    template = _build(job.spec, group, build_labels(job.metadata.name, attempt), defaults)
+    template = _build(job.spec, group, build_labels(job.metadata.name, run_id, attempt), defaults)
     path = f"{_PATH}.podTemplate"
     merged = strategic_merge.merge(template, job.spec.worker.pod_template, path=path)
     return _reassert(merged, template, path)
@@ -280,7 +281,7 @@ def _reassert(merged: dict[str, Any], template: Mapping[str, Any], path: str) ->
     if not any(each.get("name") == names.CONTAINER for each in containers or ()):
         raise _error(f"{path}.spec.containers", f"keep the container {names.CONTAINER!r}", containers)
     metadata, ours = merged.get("metadata") or {}, template["metadata"]
-    needed = (names.LABEL_JOB, names.LABEL_ATTEMPT)
+    needed = (names.LABEL_JOB, names.LABEL_RUN, names.LABEL_ATTEMPT)
     return {
         **merged,
         "metadata": {

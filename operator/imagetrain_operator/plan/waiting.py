@@ -125,18 +125,19 @@ def explain_waiting(observation: observed.Observation) -> Waiting | None:
 
 def _explain_containers(job: observed.TrainingJob, pods: Sequence[observed.Pod]) -> Waiting | None:
     troubled = [pod for pod in pods if pod.waiting_reason not in _ORDINARY]
-    for pod in troubled:
-        same = [other for other in troubled if other.waiting_reason == pod.waiting_reason]
-        if pod.waiting_reason in _IMAGE_TROUBLES:
-            pulling = [other for other in troubled if other.waiting_reason in _IMAGE_TROUBLES]
-            return _explain_image(pod, pulling)
-        return _explain_secret(job, pod.waiting_message, same) or Waiting(
-            reason="ContainerConfigError",
-            message=f"{_names(same, 'cannot start its container', 'cannot start their containers')} "
-            f"({pod.waiting_reason}){_quote(pod.waiting_message)} Correct env, volumes or podTemplate of spec.worker.",
-            is_stuck=True,
-        )
-    return None
+    if not troubled:
+        return None
+    first = troubled[0]
+    if first.waiting_reason in _IMAGE_TROUBLES:
+        return _explain_image(first, [pod for pod in troubled if pod.waiting_reason in _IMAGE_TROUBLES])
+    same = [pod for pod in troubled if pod.waiting_reason == first.waiting_reason]
+    who = _names(same, "cannot start its container", "cannot start their containers")
+    return _explain_secret(job, first.waiting_message, same) or Waiting(
+        reason="ContainerConfigError",
+        message=f"{who} ({first.waiting_reason}){_quote(first.waiting_message)} "
+        "Correct env, volumes or podTemplate of spec.worker.",
+        is_stuck=True,
+    )
 
 
 def _explain_image(pod: observed.Pod, pods: Sequence[observed.Pod]) -> Waiting:
