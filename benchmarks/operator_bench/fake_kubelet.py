@@ -44,7 +44,14 @@ _SUMMARY = {
     "test_accuracy": 0.9944,
     "test_loss": 0.0213,
     "artifacts": [
-        {"path": f"models/{name}.tflite", "sha256": 64 * "0", "size_bytes": 123456, "accuracy": 0.9944, "speedup": 2.1}
+        {
+            "format": name,
+            "sizeBytes": 123456,
+            "accuracy": 0.994398,
+            "latencyMilliseconds": 0.1234,
+            "path": f"models/{name}",
+            "sha256": 64 * "0",
+        }
         for name in job.FORMATS
     ],
 }

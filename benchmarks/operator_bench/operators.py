@@ -54,10 +54,11 @@ class Operator(abc.ABC):
 
     def install(self, there: cluster.Cluster) -> None:
         """Apply everything but its Deployment."""
-        objects = [one for one in yaml.load_all(self.render(), yaml.CSafeLoader) if one and one["kind"] != "Deployment"]
-        account = next(one["metadata"] for one in objects if one["kind"] == "ServiceAccount")
+        # Documents stay text: PyYAML reads 1e-07 as a word, as YAML 1.1 has it, and kubectl writes it so.
+        documents = [one for one in self.render().split("\n---\n") if "\nkind: Deployment\n" not in one]
+        account = next(yaml.safe_load(one)["metadata"] for one in documents if "\nkind: ServiceAccount\n" in one)
         self.account = f"{account['namespace']}:{account['name']}"
-        apply(there, *objects)
+        apply(there, "\n---\n".join(documents))
 
     def wait_until_ready(self, there: cluster.Cluster, process: "subprocess.Popen[str]") -> None:
         """Wait for its /readyz.
@@ -103,8 +104,15 @@ class ImageTrain(Operator):
 
     def start(self, there: cluster.Cluster, kubeconfig: pathlib.Path, log: IO[str]) -> "subprocess.Popen[str]":
         """Start it."""
-        program = pathlib.Path(sys.executable).with_name("imagetrain-operator")
-        return there.popen([program], env={"KUBECONFIG": str(kubeconfig)}, stdout=log, stderr=log)
+        program: list[str | pathlib.Path] = [
+            pathlib.Path(sys.executable).with_name("imagetrain-operator"),
+            "--all-namespaces",
+            "--listen-host=127.0.0.1",
+            f"--listen-port={self.ready_port}",
+            f"--lease-namespace={self.account.partition(':')[0]}",
+            "--log-format=json",
+        ]
+        return there.popen(program, env={"KUBECONFIG": str(kubeconfig)}, stdout=log, stderr=log)
 
 
 class TrainingOperator(Operator):
@@ -144,7 +152,7 @@ class TrainingOperator(Operator):
             "endpoints": [{"addresses": [network.CLIENT_ADDRESS]}],
             "ports": [{"name": "webhook-server", "port": self._WEBHOOK_PORT}],
         }
-        apply(there, slice_)
+        apply(there, json.dumps(slice_))
 
     def start(self, there: cluster.Cluster, kubeconfig: pathlib.Path, log: IO[str]) -> "subprocess.Popen[str]":
         """Start it, then mount its webhook's Secret as kubelet would; it makes the certificates itself."""
@@ -176,9 +184,9 @@ class TrainingOperator(Operator):
         return wait.until(read, timeout_seconds=_READY_SECONDS, what="the making of the peer's certificates")
 
 
-def apply(there: cluster.Cluster, *objects: dict[str, Any]) -> None:
-    """Apply objects; those of kinds that others of them define come last."""
-    there.kubectl("apply", "--server-side", "--filename=-", stdin="\n---\n".join(json.dumps(one) for one in objects))
+def apply(there: cluster.Cluster, manifests: str) -> None:
+    """Apply YAML documents."""
+    there.kubectl("apply", "--server-side", "--filename=-", stdin=manifests)
 
 
 def _kustomize(folder: pathlib.Path) -> str:

@@ -3,7 +3,9 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -143,20 +145,19 @@ class _Turn:
         jobs = self._plan.single_jobs
         seen = self._run_client(_LATENCY, jobs, "--one-by-one", str(_LATENCY_PAUSE_SECONDS))
         self._log.read_on()
-        of_job = collections.defaultdict(list)
-        for request in self._requests(_LATENCY, seen["first_create"]):
-            # Names of children begin with the job's, and jobs run one by one in the order of their names.
-            of_job[request.name[:6]].append(request)
+        requests = self._requests(_LATENCY, seen["first_create"])
+        posts = [one for one in requests if one.who == load.AGENT and one.is_write]
         created, ended = [], []
-        for name, when in seen["ended"].items():
-            requests = of_job[name]
-            posted = next(one.received for one in requests if one.name == name and one.who == load.AGENT)
-            pods = [one.done for one in requests if (one.verb, one.resource) == ("create", "pods")]
-            states = [one.done for one in requests if one.resource == "pods/status" and one.who == fake_kubelet.AGENT]
+        for post, following in itertools.zip_longest(posts, posts[1:]):
+            # Jobs run one by one; the names of new pods are not in the log.
+            until = following.received if following else math.inf
+            own = [one for one in requests if post.received <= one.received < until]
+            pods = [one.done for one in own if (one.verb, one.resource) == ("create", "pods")]
+            states = [one.done for one in own if one.resource == "pods/status" and one.who == fake_kubelet.AGENT]
             if (len(pods), len(states)) != (systems.WORKERS, 2 * systems.WORKERS):
-                raise RuntimeError(f"{name} made {len(pods)} pods with {len(states)} states; see the audit log.")
-            created.append(1000 * (max(pods) - posted))
-            ended.append(1000 * (when - max(states)))
+                raise RuntimeError(f"{post.name} made {len(pods)} pods with {len(states)} states; see the audit log.")
+            created.append(1000 * (max(pods) - post.received))
+            ended.append(1000 * (seen["ended"][post.name] - max(states)))
         return {"single_jobs": jobs, "create_to_pods_ms": created, "pods_ended_to_seen_ms": ended}
 
     def load(self) -> dict[str, Any]:
