@@ -5,6 +5,7 @@ import contextlib
 import importlib.metadata
 import logging
 import os
+import pathlib
 import secrets
 import signal
 import socket
@@ -81,18 +82,29 @@ def main(
             namespaces=namespaces,
             trainer_image=trainer_image.format(version=importlib.metadata.version("imagetrain")),
             lease_namespace=lease_namespace or _own_namespace(),
-            identity=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+            identity=_identity(),
             **rest,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    sys.exit(uvloop.run(Operator(chosen).run()))
+    try:
+        sys.exit(uvloop.run(Operator(chosen).run()))
+    except errors.ClusterError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _identity() -> str:
+    """Return a name that no other operator has at the same time.
+
+    In a pod it is the pod's: a container that is started anew holds its predecessor's Lease at once.
+    """
+    host = socket.gethostname()
+    return host if pathlib.Path(_NAMESPACE_FILE).exists() else f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def _own_namespace() -> str:
     try:
-        with open(_NAMESPACE_FILE, encoding="ascii") as file:  # noqa: PTH123
-            return file.read().strip()
+        return pathlib.Path(_NAMESPACE_FILE).read_text(encoding="ascii").strip()
     except FileNotFoundError:
         return "default"
 
@@ -147,7 +159,7 @@ class Operator:
                     await api.get(paths.training_jobs(namespace), {"limit": "1"})
                 break
             except errors.NotFoundError:
-                logger.warning("the CRD %s.%s is not installed (manifests/base/crd.yaml)", names.PLURAL, names.GROUP)
+                logger.warning("%s.%s is not installed: kubectl apply -k manifests/crd", names.PLURAL, names.GROUP)
             except errors.ClusterError as error:
                 logger.warning("the ImageTrainingJobs cannot be listed: %s", error)
             await asyncio.sleep(_CRD_RETRY_SECONDS)

@@ -9,7 +9,6 @@ import job_tables
 import raw_api
 from imagetrain_api import job, schema
 
-NAMESPACE = "vision"
 # Where both refuse, and the API server's own code answers before our schema does: what it says instead of the path.
 ANSWERS = {
     "apiVersion": 'in version "v1"',
@@ -19,24 +18,10 @@ ANSWERS = {
 }
 
 
-def as_sent(value: Any) -> Any:
-    """Return what kubectl makes of a value: 2.0 becomes 2."""
-    if isinstance(value, dict):
-        return {key: as_sent(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [as_sent(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 def has_no_json(value: Any) -> bool:
     if isinstance(value, dict | list):
         return any(map(has_no_json, value.values() if isinstance(value, dict) else value))
     return isinstance(value, float) and not math.isfinite(value)
-
-
-def create(api: raw_api.RawApi, manifest: dict[str, Any], *, dry_run: bool = True) -> raw_api.Answer:
-    query = "?fieldValidation=Strict" + ("&dryRun=All" if dry_run else "")
-    return api.request("POST", raw_api.jobs_path(NAMESPACE) + query, as_sent(manifest))
 
 
 def cross_field_paths(cls: type[schema.Document] = job.JobSpec, path: str = "spec") -> set[str]:
@@ -58,7 +43,7 @@ def names_the_same(answer: raw_api.Answer, fields: list[str]) -> bool:
 def test_api_server_accepts_what_the_command_accepts(api_server: raw_api.RawApi, changes: dict[str, Any]) -> None:
     manifest = job_tables.changed(changes)
     manifest["metadata"].pop("resourceVersion", None)  # a create must not have it
-    answer = create(api_server, manifest)
+    answer = api_server.create(manifest)
     assert answer.is_accepted, answer.message
 
 
@@ -69,7 +54,7 @@ def test_api_server_refuses_what_the_command_refuses_and_names_the_same_field(
     api_server: raw_api.RawApi, changes: dict[str, Any], fields: list[str]
 ) -> None:
     manifest = job_tables.changed(changes)
-    answer = create(api_server, manifest)
+    answer = api_server.create(manifest)
     assert 400 <= answer.status < 500, answer
     if fields[0] in ANSWERS:
         assert ANSWERS[fields[0]] in answer.message
@@ -85,11 +70,11 @@ def test_api_server_refuses_what_the_command_refuses_and_names_the_same_field(
 def test_api_server_allows_the_changes_that_the_command_allows(
     api_server: raw_api.RawApi, old: dict[str, Any], new: dict[str, Any], fields: list[str]
 ) -> None:
-    created = create(api_server, job_tables.changed(old), dry_run=False)
+    created = api_server.create(job_tables.changed(old), dry_run=False)
     assert created.is_accepted, created.message
-    path = raw_api.jobs_path(NAMESPACE, created.body["metadata"]["name"])
+    path = raw_api.jobs_path(created.body["metadata"]["name"])
     try:
-        manifest = as_sent(job_tables.changed(new))
+        manifest = raw_api.as_sent(job_tables.changed(new))
         manifest["metadata"]["resourceVersion"] = created.body["metadata"]["resourceVersion"]
         answer = api_server.request("PUT", f"{path}?fieldValidation=Strict&dryRun=All", manifest)
         assert sorted(answer.fields) == sorted(fields), answer.message
@@ -115,9 +100,9 @@ def test_api_server_tells_the_rule_in_the_words_of_the_command(
     manifest = job_tables.changed(changes)
     with pytest.raises(schema.ValidationError) as caught:
         job.decode_job(manifest)
-    assert f"must {caught.value.errors[0].rule}" in create(api_server, manifest).message
+    assert f"must {caught.value.errors[0].rule}" in api_server.create(manifest).message
 
 
 def test_api_server_fills_in_the_defaults_of_the_command(api_server: raw_api.RawApi) -> None:
-    filled = create(api_server, job_tables.GOOD).body
+    filled = api_server.create(job_tables.GOOD).body
     assert filled["spec"] == schema.encode(job.decode_job(job_tables.GOOD).spec)

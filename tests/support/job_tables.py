@@ -3,10 +3,11 @@
 import copy
 from typing import Any
 
+NAMESPACE = "imagetrain-table"
 GOOD: dict[str, Any] = {
     "apiVersion": "imagetrain.dev/v1alpha1",
     "kind": "ImageTrainingJob",
-    "metadata": {"name": "fashion", "namespace": "vision"},
+    "metadata": {"name": "fashion", "namespace": NAMESPACE},
     "spec": {
         "workers": 2,
         "data": {"uri": "s3://datasets/fashion/v1/"},

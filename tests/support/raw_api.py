@@ -1,4 +1,4 @@
-"""A plain client of a Kubernetes API server: JSON in, JSON out, over one connection."""
+"""A plain client of a Kubernetes API server: JSON in, JSON out, over one connection, for hundreds of requests."""
 
 import base64
 import dataclasses
@@ -8,12 +8,12 @@ import pathlib
 import re
 import ssl
 import tempfile
-import types
 import urllib.parse
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
+import job_tables
 from imagetrain_api import names
 
 
@@ -42,9 +42,18 @@ class Answer:
         return named + re.findall(r'unknown field "([^"]+)"', self.message)
 
 
-def jobs_path(namespace: str, name: str = "") -> str:
-    """Return the path of a namespace's ImageTrainingJobs, or of one of them."""
-    return f"/apis/{names.API_VERSION}/namespaces/{namespace}/{names.PLURAL}" + (f"/{name}" if name else "")
+def jobs_path(name: str = "") -> str:
+    """Return the path of the ImageTrainingJobs, or of one of them."""
+    return f"/apis/{names.API_VERSION}/namespaces/{job_tables.NAMESPACE}/{names.PLURAL}" + (f"/{name}" if name else "")
+
+
+def as_sent(value: Any) -> Any:
+    """Return what kubectl makes of a value: 2.0 becomes 2."""
+    if isinstance(value, dict):
+        return {key: as_sent(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_sent(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class RawApi:
@@ -64,31 +73,24 @@ class RawApi:
             address.hostname or "", address.port, context=context, timeout=30
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: types.TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the connection."""
         self._connection.close()
 
-    def apply(self, collection: str, document: dict[str, Any]) -> Answer:
-        """Apply an object on the server's side.
+    def create(self, manifest: dict[str, Any], *, dry_run: bool = True) -> Answer:
+        """Create a job as kubectl does."""
+        query = "?fieldValidation=Strict" + ("&dryRun=All" if dry_run else "")
+        return self.request("POST", jobs_path() + query, as_sent(manifest))
 
-        Raises:
-            AssertionError: the API server refused it.
-        """
-        path = f"{collection}/{document['metadata']['name']}?fieldManager=tests&force=true&fieldValidation=Strict"
-        answer = self.request("PATCH", path, document, content_type="application/apply-patch+yaml")
-        assert answer.is_accepted, answer.message
-        return answer
-
-    def request(self, method: str, path: str, body: object = None, *, content_type: str = "application/json") -> Answer:
+    def request(self, method: str, path: str, body: object = None) -> Answer:
         """Send a request; what is no JSON, such as NaN, is sent as Python writes it."""
         data = None if body is None else json.dumps(body).encode()
-        self._connection.request(method, path, data, {"Content-Type": content_type, "Accept": "application/json"})
-        response = self._connection.getresponse()
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        try:
+            self._connection.request(method, path, data, headers)
+            response = self._connection.getresponse()
+        except (http.client.HTTPException, ConnectionError, BrokenPipeError):  # an idle connection was closed
+            self._connection.close()
+            self._connection.request(method, path, data, headers)
+            response = self._connection.getresponse()
         return Answer(response.status, json.loads(response.read()))

@@ -12,7 +12,7 @@ _HEADER = "# Written by `make manifests` from api/imagetrain_api; a change belon
 def build_files() -> dict[str, str]:
     """Return the text of each generated file by its path in the checkout."""
     return {
-        "manifests/base/crd.yaml": _HEADER + dump_yaml(definition.build_definition()),
+        "manifests/crd/crd.yaml": _HEADER + dump_yaml(definition.build_definition()),
         "docs/manifest.md": reference.build_reference(),
         "docs/exit-codes.md": exit_codes.build_table(),
     }

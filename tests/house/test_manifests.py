@@ -1,0 +1,105 @@
+"""The install objects of manifests/: least rights, restricted pods, and accepted by a real API server."""
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+import yaml
+
+from imagetrain_cluster import access, errors
+from imagetrain_operator import main
+
+ROOT = pathlib.Path(__file__).parents[2] / "manifests"
+OVERLAYS = ("overlays/cluster-wide", "overlays/one-namespace", "crd")
+ROLES = ("Role", "ClusterRole")
+
+
+def read(folder: str) -> list[dict[str, Any]]:
+    documents = [
+        document
+        for path in sorted((ROOT / folder).rglob("*.yaml"))
+        for document in yaml.safe_load_all(path.read_text())
+    ]
+    return [document for document in documents if document["kind"] != "Kustomization"]
+
+
+def rules(folder: str, name: str = "imagetrain-operator") -> list[dict[str, Any]]:
+    roles = [each for each in read(folder) if each["kind"] in ROLES and each["metadata"]["name"] == name]
+    return [rule for role in roles for rule in role["rules"]]
+
+
+def build(api: access.Access, folder: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(api.kubectl("kustomize", str(ROOT / folder))))
+
+
+def moved(documents: list[dict[str, Any]], namespace: str) -> list[dict[str, Any]]:
+    """Return the objects as they are in another namespace."""
+    text = json.dumps([document for document in documents if document["kind"] != "Namespace"])
+    for name in ("imagetrain-system", "imagetrain"):
+        text = text.replace(f'"namespace": "{name}"', f'"namespace": "{namespace}"')
+    return list(json.loads(text))
+
+
+def test_no_rule_has_an_asterisk_and_none_names_secrets() -> None:
+    all_rules = [rule for each in read(".") if each["kind"] in ROLES for rule in each["rules"]]
+    assert all_rules
+    for rule in all_rules:
+        words = {word for key in ("apiGroups", "resources", "verbs") for word in rule[key]}
+        assert not words & {"*", "secrets", "configmaps", "nodes", "pods/exec", "pods/log", "escalate", "bind"}, rule
+        assert not any("/" in group for group in rule["apiGroups"]), f"an API group carries no version: {rule}"
+
+
+def test_operator_has_the_same_rights_in_one_namespace_as_in_all() -> None:
+    assert rules("overlays/one-namespace") == rules("overlays/cluster-wide")
+
+
+def test_lease_rights_are_held_in_the_operators_own_namespace_alone() -> None:
+    roles = [each for each in read("overlays/cluster-wide") if "leases" in json.dumps(each)]
+    assert [each["kind"] for each in roles] == ["Role"]
+
+
+def test_one_namespace_install_has_nothing_of_the_whole_cluster(kubernetes_api: access.Access) -> None:
+    documents = build(kubernetes_api, "overlays/one-namespace")
+    assert {each["metadata"].get("namespace") for each in documents} == {"imagetrain"}
+    assert {each["kind"] for each in documents} == {"ServiceAccount", "Role", "RoleBinding", "Deployment"}
+
+
+@pytest.mark.parametrize("folder", OVERLAYS)
+def test_every_object_is_accepted_by_the_api_server(
+    kubernetes_api: access.Access, plain_namespace: str, folder: str
+) -> None:
+    documents = moved(build(kubernetes_api, folder), plain_namespace)
+    stream = yaml.safe_dump_all(documents)
+    printed = kubernetes_api.kubectl("apply", "--server-side", "--dry-run=server", "--filename=-", stdin=stream)
+    assert len(printed.splitlines()) == len(documents)
+
+
+def test_namespace_of_the_operator_is_accepted_and_restricted(kubernetes_api: access.Access) -> None:
+    (namespace,) = (each for each in build(kubernetes_api, "overlays/cluster-wide") if each["kind"] == "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    kubernetes_api.kubectl(
+        "apply", "--server-side", "--dry-run=server", "--filename=-", stdin=yaml.safe_dump(namespace)
+    )
+
+
+@pytest.mark.parametrize("folder", OVERLAYS[:2])
+def test_operators_pod_satisfies_restricted(kubernetes_api: access.Access, plain_namespace: str, folder: str) -> None:
+    kubernetes_api.kubectl("label", "namespace", plain_namespace, "pod-security.kubernetes.io/enforce=restricted")
+    (deployment,) = (each for each in build(kubernetes_api, folder) if each["kind"] == "Deployment")
+    spec = deployment["spec"]["template"]["spec"] | {"serviceAccountName": "default"}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "operator"}, "spec": spec}
+    arguments = ("create", "--dry-run=server", "--filename=-", f"--namespace={plain_namespace}")
+    kubernetes_api.kubectl(*arguments, stdin=yaml.safe_dump(pod))
+    spec["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+    with pytest.raises(errors.ClusterError, match='violates PodSecurity "restricted'):
+        kubernetes_api.kubectl(*arguments, stdin=yaml.safe_dump(pod))
+
+
+@pytest.mark.parametrize("folder", OVERLAYS[:2])
+def test_every_variable_of_the_deployment_is_an_option(kubernetes_api: access.Access, folder: str) -> None:
+    (deployment,) = (each for each in build(kubernetes_api, folder) if each["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    options = {f"IMAGETRAIN_OPERATOR_{option.name.upper()}" for option in main.main.params if option.name}
+    assert {variable["name"] for variable in container["env"]} <= options
+    assert {port["containerPort"] for port in container["ports"]} == {8080}
