@@ -141,7 +141,7 @@ def _merge_list(old: Sequence[Any], patch: object, shape: _MergedList, path: str
     if shape.key is None:
         if any(isinstance(item, Mapping | list) for item in patch):
             raise _error(path, "be a list of single values", patch)
-        return list(dict.fromkeys((*old, *patch)))
+        return _order(list(dict.fromkeys((*old, *patch))), patch, old, None)
     for index, item in enumerate(patch):
         _check_item(item, shape.key, f"{path}[{index}]")
     removed = [item[shape.key] for item in patch if item.get(_DIRECTIVE) == "delete"]
@@ -170,17 +170,27 @@ def _check_item(item: object, key: str, path: str) -> None:
         raise _error(rules.join(path, key), "be given, for it tells the items of the list apart", item.get(key))
 
 
-def _order(items: Sequence[Any], given: Sequence[Any], old: Sequence[Any], key: str) -> list[Any]:
+def _order(items: Sequence[Any], given: Sequence[Any], old: Sequence[Any], key: str | None) -> list[Any]:
     """Put the patch's items in its order, and before each of them what stood before it in the old list.
 
     That is `mergeSortedSlice`: an item that the patch does not name comes before the next one that it names only if
     both were in the old list in that order.
+
+    Args:
+        items: the merged items.
+        given: what tells the patch's items apart, in its order.
+        old: the same of the old list.
+        key: where an item has that; None: it is the item itself.
     """
-    named = sorted((item for item in items if item.get(key) in given), key=lambda item: given.index(item[key]))
-    others = [item for item in items if item.get(key) not in given]
+
+    def mark(item: Any) -> Any:  # noqa: ANN401 - any JSON
+        return item if key is None else item.get(key)
+
+    named = sorted((item for item in items if mark(item) in given), key=lambda item: given.index(mark(item)))
+    others = [item for item in items if mark(item) not in given]
     ordered = []
     while named and others:
-        first, second = others[0].get(key), named[0].get(key)
+        first, second = mark(others[0]), mark(named[0])
         is_before = second in old and old.index(first) < old.index(second)
         ordered.append((others if is_before else named).pop(0))
     return [*ordered, *named, *others]
