@@ -51,8 +51,20 @@ class Metadata(Document):
         pattern_rule="a DNS label of lower-case letters, digits and hyphens (RFC 1123)",
         max_length=63,
     )
-    labels: Mapping[str, str] = setting(default_factory=dict, doc="Labels of the job.")
-    annotations: Mapping[str, str] = setting(default_factory=dict, doc="Annotations of the job.")
+    labels: Mapping[str, str] = setting(
+        default_factory=dict,
+        doc="Labels of the job.",
+        pattern=names.LABEL_VALUE,
+        pattern_rule="the value of a label",
+        key_pattern=names.LABEL_KEY,
+        key_rule="names of labels, such as example.com/team",
+    )
+    annotations: Mapping[str, str] = setting(
+        default_factory=dict,
+        doc="Annotations of the job.",
+        key_pattern=names.LABEL_KEY,
+        key_rule="names of annotations, such as example.com/team",
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +95,7 @@ class S3Settings(Document):
     credentials_secret: str | None = setting(
         default=None,
         doc="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in the job's namespace; workers alone see it.",
-        pattern=r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?",
+        pattern=names.OBJECT_NAME,
         pattern_rule="the name of a Secret",
         max_length=253,
     )

@@ -6,6 +6,11 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "ImageTrainingJob"
 PLURAL = "imagetrainingjobs"
 
+# Kubernetes, "Object names and IDs" and "Labels and selectors".
+OBJECT_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"  # a DNS subdomain (RFC 1123)
+LABEL_KEY = rf"({OBJECT_NAME}/)?[A-Za-z0-9]([-_.A-Za-z0-9]{{0,61}}[A-Za-z0-9])?"
+LABEL_VALUE = r"([A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?)?"
+
 # Labels on every child of a job.
 LABEL_JOB = f"{GROUP}/job"
 LABEL_RUN = f"{GROUP}/run"  # the run_id: it tells the pods of two jobs apart that bore one name

@@ -5,13 +5,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from imagetrain_api import quantities
+from imagetrain_api import names, quantities
 from imagetrain_api.schema import Document, Rule, setting
 
 GPU_RESOURCE = "nvidia.com/gpu"
 
-# Kubernetes, "Object names and IDs": a DNS subdomain (RFC 1123).
-_OBJECT_NAME = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
 _MAX_OBJECT_NAME = 253
 _GPUS = "[0-9]{1,3}"
 _MAX_ITEMS = 64  # of each list below; it bounds the API server's cost of checking a job
@@ -59,7 +57,7 @@ class LocalObjectReference(Document):
     """An object of the job's namespace."""
 
     name: str = setting(
-        doc="Its name.", pattern=_OBJECT_NAME, pattern_rule="the name of an object", max_length=_MAX_OBJECT_NAME
+        doc="Its name.", pattern=names.OBJECT_NAME, pattern_rule="the name of an object", max_length=_MAX_OBJECT_NAME
     )
 
 
@@ -94,19 +92,24 @@ class WorkerSettings(Document):
     service_account_name: str | None = setting(
         default=None,
         doc="ServiceAccount of the pods, for workload identity; it gets no Kubernetes token.",
-        pattern=_OBJECT_NAME,
+        pattern=names.OBJECT_NAME,
         pattern_rule="the name of a ServiceAccount",
         max_length=_MAX_OBJECT_NAME,
     )
     priority_class_name: str | None = setting(
         default=None,
         doc="PriorityClass of the pods.",
-        pattern=_OBJECT_NAME,
+        pattern=names.OBJECT_NAME,
         pattern_rule="the name of a PriorityClass",
         max_length=_MAX_OBJECT_NAME,
     )
     node_selector: Mapping[str, str] = setting(
-        default_factory=dict, doc="Labels of suitable nodes.", max_length=63, max_properties=_MAX_ITEMS
+        default_factory=dict,
+        doc="Labels of suitable nodes.",
+        pattern=names.LABEL_VALUE,
+        pattern_rule="the value of a label",
+        max_length=63,
+        max_properties=_MAX_ITEMS,
     )
     tolerations: tuple[Mapping[str, Any], ...] = setting(
         default=(), doc="Taints that the pods tolerate.", max_items=_MAX_ITEMS

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,7 @@ class Setting:
         syntax: further such rules; the first broken one is told.
         min_items, max_items: bounds of a list's length.
         max_properties: most keys of a mapping.
+        key_pattern, key_rule: regular expression that a mapping's keys must match, and the same in words.
         max_length: longest string, in characters.
         max_bytes: longest string, in bytes of UTF-8.
         is_int_or_string: whether integers are taken for their text, as Kubernetes does with quantities (`cpu: 2`).
@@ -72,6 +74,8 @@ class Setting:
     min_items: int | None = None
     max_items: int | None = None
     max_properties: int | None = None
+    key_pattern: str | None = None
+    key_rule: str = ""
     max_length: int | None = None
     max_bytes: int | None = None
     syntax: tuple[Syntax, ...] = ()
@@ -153,6 +157,8 @@ def _mapping_errors(kind: TypeForm, value: object, path: str, rules: Setting) ->
     for key, item in value.items():
         if not isinstance(key, str):
             errors.append(FieldError(path, "have strings as keys", key))
+        elif rules.key_pattern and not re.fullmatch(rules.key_pattern, key):
+            errors.append(FieldError(path, f"have keys that are {rules.key_rule}", key))
         else:
             errors.extend(value_errors(item_kind, item, join(path, key), rules))
     return errors
@@ -163,8 +169,8 @@ def _json_errors(value: object, path: str) -> list[FieldError]:
         return [error for index, item in enumerate(value) for error in _json_errors(item, f"{path}[{index}]")]
     if isinstance(value, Mapping):
         return _mapping_errors(Mapping[str, Any], value, path, Setting(doc=""))
-    if isinstance(value, float) and not math.isfinite(value):
-        return [FieldError(path, "be a finite number", value)]
+    if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+        return [FieldError(path, "be a finite number", value if isinstance(value, float) else math.inf)]
     is_json = value is None or isinstance(value, bool | int | float | str)
     return [] if is_json else [FieldError(path, "be what JSON knows", value)]
 

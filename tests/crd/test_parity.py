@@ -14,7 +14,7 @@ ANSWERS = {
     "apiVersion": 'in version "v1"',
     "kind": "kind: Invalid value",
     "metadata": "metadata.name: Required value",
-    "metadata.labels.team": "ObjectMeta.labels",
+    "metadata.labels.team": "labels",
 }
 
 

@@ -79,7 +79,8 @@ ACCEPTED: list[dict[str, Any]] = [
     {"spec.worker.podTemplate": {"spec": {"hostNetwork": True}}},
     {"spec.worker.nodeSelector": {"gpu": "h100"}},
     {"metadata.namespace": ABSENT},
-    {"metadata.labels": {"team": "vision"}},
+    {"metadata.labels": {"team": "vision", "example.com/cost-center": "", "A_b.c": "1.0"}},
+    {"metadata.annotations": {"example.com/note": "any text, ünd more"}},
     {
         "metadata.uid": "1-2-3",
         "metadata.resourceVersion": "7",
@@ -97,6 +98,9 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"metadata.name": "-a"}, ["metadata.name"]),
     ({"metadata.nmae": "x"}, ["metadata.nmae"]),
     ({"metadata.labels": {"team": 1}}, ["metadata.labels.team"]),
+    ({"metadata.labels": {"team": "a b"}}, ["metadata.labels.team"]),
+    ({"metadata.labels": {"a b": "x"}}, ["metadata.labels"]),
+    ({"metadata.annotations": {"/x": "x"}}, ["metadata.annotations"]),
     ({"spec": ABSENT}, ["spec"]),
     ({"spec": []}, ["spec"]),
     ({"spec.worker": "two"}, ["spec.worker"]),
@@ -228,6 +232,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"spec.ttlSecondsAfterFinished": -1}, ["spec.ttlSecondsAfterFinished"]),
     ({"spec.worker.resources": {"limits": {"nvidia.com/gpu": "500m"}}}, ["spec.worker.resources.limits"]),
     ({"spec.worker.tolerations": ["gpu"]}, ["spec.worker.tolerations[0]"]),
+    ({"spec.worker.nodeSelector": {"gpu": "a b"}}, ["spec.worker.nodeSelector.gpu"]),
     ({"spec.worker.nodeSelector": {"gpu": 1}}, ["spec.worker.nodeSelector.gpu"]),
     (  # a group as large as its replicas: 2 workers x 4 GPUs
         {"spec.worker.resources": {"limits": {"nvidia.com/gpu": 4}}, "spec.training.globalBatchSize": 7},
