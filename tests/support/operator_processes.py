@@ -1,0 +1,150 @@
+"""The operator under test: the real command in the cluster's client namespace, under the rights that users install."""
+
+import collections.abc
+import json
+import pathlib
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import Any
+
+import yaml
+
+from imagetrain_cluster import cluster as cluster_module
+from imagetrain_cluster import host_files, tools
+
+MANIFESTS = tools.CHECKOUT / "manifests"
+SYSTEM_NAMESPACE = "imagetrain-system"
+COMMAND = pathlib.Path(sys.prefix) / "bin" / "imagetrain-operator"
+
+
+def build_overlay(cluster: cluster_module.Cluster, name: str) -> list[dict[str, Any]]:
+    """Return the objects of an overlay, as kustomize builds them, but for the definition of the kind."""
+    text = cluster.kubectl("kustomize", str(MANIFESTS / "overlays" / name))
+    objects = [document for document in yaml.safe_load_all(text) if document]
+    # PyYAML reads the defaults like 1e-07 in it as text.
+    return [each for each in objects if each["kind"] != "CustomResourceDefinition"]
+
+
+def install_rights(cluster: cluster_module.Cluster) -> None:
+    """Install everything of the cluster-wide overlay but the Deployment; the operator then runs as a process."""
+    install_kind(cluster)
+    cluster.apply(*(each for each in build_overlay(cluster, "cluster-wide") if each["kind"] != "Deployment"))
+
+
+def install_kind(cluster: cluster_module.Cluster) -> None:
+    """Install the CustomResourceDefinition and the roles of its users, as an administrator does."""
+    cluster.kubectl("apply", "--server-side", "--kustomize", str(MANIFESTS / "crd"))
+    cluster.kubectl("wait", "crd/imagetrainingjobs.imagetrain.dev", "--for=condition=Established", "--timeout=30s")
+
+
+def write_kubeconfig(
+    cluster: cluster_module.Cluster, folder: pathlib.Path, namespace: str = SYSTEM_NAMESPACE
+) -> pathlib.Path:
+    """Write a kubeconfig with a token of the operator's ServiceAccount, for processes in the client namespace."""
+    token = cluster.kubectl(
+        "create", "token", "imagetrain-operator", f"--namespace={namespace}", "--duration=24h"
+    ).strip()
+    config = yaml.safe_load(cluster.client_kubeconfig.read_text())
+    for user in config["users"]:
+        user["user"] = {"token": token}
+    path = folder / f"operator-{namespace}.kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    path.chmod(0o600)
+    return path
+
+
+class OperatorProcess:
+    """One operator that a test starts, stops and kills."""
+
+    def __init__(
+        self,
+        cluster: cluster_module.Cluster,
+        folder: pathlib.Path,
+        kubeconfig: pathlib.Path,
+        *arguments: str,
+    ) -> None:
+        self._cluster = cluster
+        self._folder = folder
+        self._kubeconfig = kubeconfig
+        self._arguments = arguments or ("--all-namespaces",)
+        self._process: subprocess.Popen[str] | None = None
+        self._starts = 0
+
+    @property
+    def log(self) -> pathlib.Path:
+        """The newest start's log."""
+        return self._folder / f"operator-{self._starts}.log"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it; it may have to wait for the lease of an earlier one."""
+        assert not self.is_running
+        self._starts += 1
+        with self.log.open("w") as file:
+            self._process = self._cluster.popen(
+                [
+                    COMMAND,
+                    *self._arguments,
+                    f"--trainer-image={host_files.IMAGE}",
+                    "--listen-port=8080",
+                    f"--lease-namespace={SYSTEM_NAMESPACE}",
+                    "--lease-duration-seconds=4",
+                    "--progress-interval-seconds=2",
+                    "--log-format=json",
+                ],
+                env={"KUBECONFIG": str(self._kubeconfig)},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait_until_serving(self, seconds: float = 30) -> None:
+        """Wait until it holds the lease and watches."""
+        deadline = time.monotonic() + seconds
+        while not any(line["message"].startswith("serving") for line in self.lines()):
+            assert self.is_running, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the JSON lines of the newest start's log."""
+        found = []
+        for line in self.log.read_text().splitlines():
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue  # a line that is being written
+        return found
+
+    def kill(self) -> None:
+        """End it as kill -9 does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+
+    def stop(self) -> int:
+        """End it as Kubernetes ends a pod; return its exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(20)
+
+    def close(self) -> None:
+        """End it, whatever its state."""
+        if self.is_running:
+            self.kill()
+
+
+def fetch(cluster: cluster_module.Cluster, host: str, port: int, path: str) -> str:
+    """Return what a server in the cluster answers."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{cluster.forward(host, port)}{path}", timeout=10) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+Objects = collections.abc.Sequence[dict[str, Any]]
