@@ -90,7 +90,7 @@ class Pod:
         phase: status.phase (Pending, Running, Succeeded, Failed, Unknown).
         node: spec.nodeName; "" while unscheduled.
         ip: status.podIP; "" while unknown.
-        is_ready: the worker container runs and is ready.
+        is_ready: the worker container runs and is ready, as far as its node tells.
         is_node_lost: the node of a running pod no longer answers (condition Ready is False though the container was
             ready, or reason NodeLost).
         deletion_deadline: metadata.deletionTimestamp: when the grace period ends; None while nobody deletes it.

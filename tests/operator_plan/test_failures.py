@@ -170,7 +170,7 @@ def test_each_exit_code_tells_its_meaning_the_place_and_the_advice(code):
             "",
             [
                 "Container 'fetch' in the pod of worker 0",
-                "exit status 3. It ended with: no route to host",
+                "exit status 3. It ended with: no route to host.",
                 "podTemplate",
             ],
         ),

@@ -263,7 +263,9 @@ class TestPod:
     def test_a_pod_given_up_by_its_node_s_controller_is_on_a_lost_node(self, conditions, expected):
         raw = cluster_objects.build_running_pod()
         raw["status"]["conditions"] = cluster_objects.build_conditions(**conditions)
-        assert _parse_pod(raw).is_node_lost is expected
+        pod = _parse_pod(raw)
+        assert pod.is_node_lost is expected
+        assert pod.is_ready is not expected
 
     def test_an_open_readiness_gate_is_no_lost_node(self):
         raw = cluster_objects.build_running_pod()

@@ -181,7 +181,7 @@ def _explain_deletion(pod: observed.Pod) -> Failure:
     )
 
 
-def _explain_end(pod: observed.Pod) -> Failure | None:
+def _explain_end(pod: observed.Pod) -> Failure:
     """Explain a pod by the end of its container."""
     if pod.exit_reason == "OOMKilled":
         return _explain_memory(pod, "ran out of memory")
@@ -228,10 +228,8 @@ def _explain_start(pod: observed.Pod) -> Failure:
     )
 
 
-def _explain_without_code(pod: observed.Pod) -> Failure | None:
+def _explain_without_code(pod: observed.Pod) -> Failure:
     """Explain a pod that failed before its container ran, such as one that its node did not admit."""
-    if pod.phase != "Failed":
-        return None
     if pod.deletion_deadline is not None and not pod.pod_reason:
         return _explain_deletion(pod)
     told = _quote(f"{pod.pod_reason}: {pod.pod_message}" if pod.pod_message else pod.pod_reason)
@@ -251,7 +249,9 @@ def _explain_other_container(pod: observed.Pod) -> Failure:
     tail = _tail(pod)
     return Failure(
         reason="ContainerFailed",
-        message=_join(event, f"It ended with: {tail}" if tail else "", "Check spec.worker.podTemplate."),
+        message=_join(
+            event, f"It ended with: {foreign_text.as_sentence(tail)}" if tail else "", "Check spec.worker.podTemplate."
+        ),
         rank=pod.rank,
         exit_code=pod.exit_code,
     )

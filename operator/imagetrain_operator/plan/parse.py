@@ -149,6 +149,7 @@ def parse_pod(raw: observed.RawObject) -> observed.Pod | None:
     everything = (*(state.get("initContainerStatuses") or ()), *containers)
     waiting = _find_wait(everything)
     ended, end = _find_end(worker, everything if state.get("phase") == "Failed" else ())
+    is_node_lost = _is_node_lost(state, conditions)
     deletion = metadata.get("deletionTimestamp")
     return observed.Pod(
         namespace=metadata["namespace"],
@@ -163,8 +164,8 @@ def parse_pod(raw: observed.RawObject) -> observed.Pod | None:
         phase=state.get("phase", "Pending"),
         node=raw["spec"].get("nodeName", ""),
         ip=state.get("podIP", ""),
-        is_ready=worker.get("ready", False) and "running" in worker["state"],
-        is_node_lost=_is_node_lost(state, conditions),
+        is_ready=worker.get("ready", False) and "running" in worker["state"] and not is_node_lost,
+        is_node_lost=is_node_lost,
         deletion_deadline=dt.datetime.fromisoformat(deletion) if deletion else None,
         unschedulable=_message(conditions.get("PodScheduled"), "False", "Unschedulable"),
         waiting_reason=waiting.get("reason", ""),

@@ -28,6 +28,8 @@ _ORDINARY = frozenset({"", "ContainerCreating", "PodInitializing"})
 # Kubernetes, pkg/kubelet: `secret "x" not found`, `couldn't find key k in Secret namespace/x`.
 _NO_SECRET = re.compile(r'secrets? "([-.a-z0-9]{1,253})" not found')
 _NO_KEY = re.compile(r"couldn't find key ([-._a-zA-Z0-9]{1,253}) in Secret [-a-z0-9]{1,63}/([-.a-z0-9]{1,253})")
+# The scheduler's second sentence: what driving other pods away would bring.
+_PREEMPTION = re.compile(r"\s*(no new claims to deallocate, )?preemption: .*", re.DOTALL)
 # What a mount says where nothing but the user's own doing can help.
 _ABSENT = ("not found", "does not exist", "is not a directory", "references non-existent")
 
@@ -185,13 +187,13 @@ def _explain_denial(denial: observed.Denial) -> Waiting:
     known = next(refusal for refusal in _REFUSALS if refusal.sign in denial.message)
     return Waiting(
         reason=known.reason,
-        message=f"The workers are refused{_quote(denial.message)} {known.advice}",
+        message=f"The workers are refused{_quote(denial.message.removeprefix('Error creating: '))} {known.advice}",
         is_stuck=known.is_stuck or denial.is_final,
     )
 
 
 def _explain_unschedulable(pods: Sequence[observed.Pod]) -> Waiting:
-    told = pods[0].unschedulable
+    told = _PREEMPTION.sub("", pods[0].unschedulable)
     rows = (advice for sign, advice in _SCHEDULING_ADVICE if sign in told.lower())
     advice = next(rows, "Compare the nodes with what spec.worker asks for.")
     return Waiting(
