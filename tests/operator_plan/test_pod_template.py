@@ -1,5 +1,6 @@
 import json
 
+import hypothesis
 import pytest
 
 import cluster_objects
@@ -323,3 +324,41 @@ class TestPodTemplate:
 def test_what_does_not_fit_is_refused_by_field(worker, error):
     with pytest.raises(ValueError, match=error):
         _build(**worker)
+
+
+# Words that lead somewhere, and values of every kind at every place.
+_KEYS = hypothesis.strategies.sampled_from(
+    ["metadata", "spec", "labels", "containers", "volumes", "env", "name", "finalizers", "$patch", "$retainKeys", "x"]
+)
+_WORDS = hypothesis.strategies.sampled_from(["worker", "replace", "delete", "imagetrain-scratch", "IMAGETRAIN_X", ""])
+_JSON = hypothesis.strategies.recursive(
+    hypothesis.strategies.none() | hypothesis.strategies.booleans() | hypothesis.strategies.integers(0, 2) | _WORDS,
+    lambda inner: (
+        hypothesis.strategies.lists(inner, max_size=3) | hypothesis.strategies.dictionaries(_KEYS, inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+_OBJECTS = hypothesis.strategies.lists(hypothesis.strategies.dictionaries(_KEYS, _JSON, max_size=3), max_size=3)
+_LISTS = ("env", "volumes", "volumeMounts", "tolerations", "topologySpreadConstraints")
+
+
+@hypothesis.given(
+    patch=hypothesis.strategies.dictionaries(_KEYS, _JSON, max_size=3),
+    lists=hypothesis.strategies.dictionaries(hypothesis.strategies.sampled_from(_LISTS), _OBJECTS, max_size=2),
+)
+@hypothesis.settings(max_examples=300, deadline=None)
+def test_any_setting_is_refused_by_field_or_gives_a_template(patch, lists):
+    template, refusal = _try(podTemplate=patch, **lists)
+    if template is None:
+        assert refusal.startswith("spec.worker.")
+    else:
+        assert json.loads(json.dumps(template)) == template
+        assert template["metadata"]["labels"]["imagetrain.dev/job"] == "fashion"
+        assert "worker" in [container["name"] for container in template["spec"]["containers"]]
+
+
+def _try(**worker):
+    try:
+        return _build(**worker), ""
+    except ValueError as error:
+        return None, str(error)
