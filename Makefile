@@ -9,7 +9,7 @@ typed := $(wildcard api trainer client operator tests/support tests/cluster/imag
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: ## Make .venv with the locked packages and this checkout (2 min at first, then at once)
@@ -17,7 +17,19 @@ venv: ## Make .venv with the locked packages and this checkout (2 min at first, 
 
 .PHONY: versitygw
 versitygw: venv ## Build the S3 server of the tests into the cache (1 min at first, then at once)
-	@tools/versitygw.sh
+	@tools/go_tools.sh versitygw
+
+.PHONY: cluster-tools
+cluster-tools: venv ## Bring what the tests' Kubernetes cluster needs: packages, programs (8 min at first, then at once)
+	@tools/cluster_tools.sh
+
+.PHONY: cluster
+cluster: cluster-tools ## Bring up a Kubernetes cluster of two nodes on this machine, as root; print its KUBECONFIG line
+	@PYTHONPATH=tests/cluster $(python) -m imagetrain_cluster up
+
+.PHONY: cluster-down
+cluster-down: venv ## End the cluster of `make cluster`
+	@PYTHONPATH=tests/cluster $(python) -m imagetrain_cluster down
 
 .PHONY: demo
 demo: venv ## Train, publish and predict on real digits from an S3 server, with two workers (2 min)
@@ -28,7 +40,7 @@ demo-fashion: venv ## The same on the 70,000 images of Fashion-MNIST
 	@folder=$$(tools/fashion_mnist.sh) && $(python) examples/demo_fashion.py "$$folder"
 
 .PHONY: test
-test: venv versitygw ## Run the tests; ARGS="tests/api -k uris" runs some of them
+test: venv versitygw cluster-tools ## Run the tests; ARGS="tests/api -k uris" runs some of them
 	@echo "==> Running the tests"
 	@$(python) -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=term)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+import s3_servers
 from imagetrain_cluster import cluster as cluster_module
-from imagetrain_cluster import host_files, wait
+from imagetrain_cluster import host_files, tools, wait
 
 
 class Pods:
@@ -81,6 +82,20 @@ class Pods:
 @pytest.fixture
 def pods(cluster: cluster_module.Cluster, namespace: str) -> Pods:
     return Pods(cluster, namespace)
+
+
+@pytest.fixture
+def s3_in_cluster(cluster: cluster_module.Cluster) -> s3_servers.VersitygwServer:
+    """Return the S3 server in the cluster as this process reaches it."""
+    s3 = cluster.s3()
+    return s3_servers.VersitygwServer(
+        endpoint_url=s3.local_endpoint_url,
+        access_key=s3.access_key,
+        secret_key=s3.secret_key,
+        region=s3.region,
+        binary=tools.find("versitygw"),
+        root=s3.buckets,
+    )
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 import http.client
-import secrets
 import subprocess
 import time
 import urllib.request
 
 import pytest
 
-import s3_servers
 from imagetrain_cluster import cluster as cluster_module
 from imagetrain_cluster import host_files, wait
 
@@ -154,22 +152,6 @@ def test_forwarded_port_leads_to_a_pod(cluster, pods):
             return None  # the server has not begun to listen
 
     assert b"nonroot" in wait.until(answer, timeout_seconds=30, what="an answer")
-
-
-def test_s3_server_holds_objects_for_pods_and_for_this_process(cluster):
-    s3 = cluster.s3()
-    server = s3_servers.S3Server(endpoint_url=s3.local_endpoint_url, access_key=s3.access_key, secret_key=s3.secret_key)
-    bucket = server.create_bucket(f"test-{secrets.token_hex(4)}")
-    server.client().put_object(Bucket=bucket, Key="key", Body=b"x" * 1_000_000)
-
-    script = f"""
-import boto3
-client = boto3.client("s3", endpoint_url={s3.endpoint_url!r}, region_name="us-east-1",
-    aws_access_key_id={s3.access_key!r}, aws_secret_access_key={s3.secret_key!r})
-print(len(client.get_object(Bucket={bucket!r}, Key="key")["Body"].read()))
-"""
-    process = cluster.popen([PYTHON, "-c", script], stdout=subprocess.PIPE)
-    assert process.communicate(timeout=60)[0] == "1000000\n"
 
 
 def test_pod_that_is_told_to_end_is_gone_at_once(cluster, pods):

@@ -1,6 +1,7 @@
 """The command: `python -m imagetrain_cluster up|down|status|kubeconfig|...`."""
 
 import argparse
+import fcntl
 import pathlib
 import shlex
 import sys
@@ -18,6 +19,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"imagetrain_cluster: {error}", file=sys.stderr)
         return 1
     return status
+
+
+_NODE_VERBS = {
+    "node-kill": "kill every process of a node at once",
+    "node-start": "start a killed node again",
+    "node-partition": "drop everything that a node sends or is sent",
+    "node-heal": "connect it again",
+    "node-gpus": "let a node offer COUNT GPUs",
+    "node-exec": "run a command on a node, as root",
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,6 +50,17 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("status", help="say what runs").set_defaults(run=_status)
     commands.add_parser("kubeconfig", help="print the export line").set_defaults(run=_kubeconfig)
     commands.add_parser("api-restart", help="restart the API server").set_defaults(run=_api_restart)
+    for name, purpose in _NODE_VERBS.items():
+        verb = commands.add_parser(name, help=purpose)
+        verb.add_argument("node", type=int, help="its number, from 1 on")
+        if name == "node-gpus":
+            verb.add_argument("count", type=int)
+        if name == "node-exec":
+            verb.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
+        verb.set_defaults(run=_node_verb, verb=name)
+    commands.add_parser("s3", help="start the S3 server unless it runs; print its address and keys").set_defaults(
+        run=_s3
+    )
     forward = commands.add_parser("forward", help="print a loopback address that leads to HOST PORT in the cluster")
     forward.add_argument("host")
     forward.add_argument("port", type=int)
@@ -47,6 +69,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(options: argparse.Namespace, found: cluster.Cluster) -> int:
+    options.folder.parent.mkdir(parents=True, exist_ok=True)
+    # Two terminals may both bring it up; the second waits here and then finds it running.
+    with options.folder.with_suffix(".lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _ensure_up(options, found)
+    return _kubeconfig(options, found)
+
+
+def _ensure_up(options: argparse.Namespace, found: cluster.Cluster) -> None:
     if not found.is_running:
         if found.exists:
             print("==> Taking down what is left of the last cluster", file=sys.stderr)
@@ -55,7 +86,6 @@ def _up(options: argparse.Namespace, found: cluster.Cluster) -> int:
         begun = time.monotonic()
         cluster.Cluster.up(options.folder, nodes=options.nodes, gpus=options.gpus, audit=options.audit)
         print(f"==> Ready after {time.monotonic() - begun:.0f} s", file=sys.stderr)
-    return _kubeconfig(options, found)
 
 
 def _down(_options: argparse.Namespace, found: cluster.Cluster) -> int:
@@ -87,6 +117,33 @@ def _kubeconfig(_options: argparse.Namespace, found: cluster.Cluster) -> int:
 
 def _api_restart(_options: argparse.Namespace, found: cluster.Cluster) -> int:
     found.restart_api_server()
+    return 0
+
+
+def _node_verb(options: argparse.Namespace, found: cluster.Cluster) -> int:
+    if options.verb == "node-exec":
+        ended = found.exec_on_node(options.node, options.words, check=False)
+        sys.stdout.write(ended.stdout)
+        sys.stderr.write(ended.stderr)
+        return ended.returncode
+    if options.verb == "node-gpus":
+        found.set_gpus(options.node, options.count)
+        return 0
+    actions = {
+        "node-kill": found.kill_node,
+        "node-start": found.start_node,
+        "node-partition": found.partition_node,
+        "node-heal": found.heal_node,
+    }
+    actions[options.verb](options.node)
+    return 0
+
+
+def _s3(_options: argparse.Namespace, found: cluster.Cluster) -> int:
+    server = found.s3()
+    print(f"# in the cluster: {server.endpoint_url}")
+    print(f"export AWS_ENDPOINT_URL={server.local_endpoint_url} AWS_REGION={server.region}")
+    print(f"export AWS_ACCESS_KEY_ID={server.access_key} AWS_SECRET_ACCESS_KEY={server.secret_key}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import pathlib
 import secrets
 from typing import Any
 
@@ -41,6 +42,8 @@ class S3:
 
     local_endpoint_url: str
     """For processes of the machine."""
+    buckets: pathlib.Path
+    """The folder of its buckets, on the machine: a test may damage objects directly."""
     access_key: str
     secret_key: str = dataclasses.field(repr=False)
     endpoint_url: str = f"http://{S3_HOST}:{S3_PORT}"

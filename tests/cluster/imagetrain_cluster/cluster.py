@@ -1,6 +1,8 @@
 """A cluster: up, down, and everything that tests and people ask of it."""
 
 import collections.abc
+import functools
+import http.client
 import json
 import os
 import pathlib
@@ -8,6 +10,8 @@ import secrets
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from typing import Any
 
 from imagetrain_cluster import (
@@ -293,7 +297,15 @@ class Cluster(access.Access):
         """Return the S3 server in the cluster; start it when it is not there."""
         keys = add_ons.start_s3(self)
         port = self.forward(add_ons.S3_HOST, add_ons.S3_PORT)
-        return add_ons.S3(local_endpoint_url=f"http://127.0.0.1:{port}", **keys)
+        # The address of a new Service leads nowhere until kube-proxy has heard of it.
+        wait.until(
+            functools.partial(_answers, f"http://127.0.0.1:{port}/"),
+            timeout_seconds=READY_TIMEOUT_SECONDS,
+            what="an answer of the S3 server",
+        )
+        pod = self.list("pod", namespace=add_ons.S3_NAMESPACE)[0]
+        disk = self._node(1).empty_dir(pod["metadata"]["uid"], "data")
+        return add_ons.S3(local_endpoint_url=f"http://127.0.0.1:{port}", buckets=disk / "buckets", **keys)
 
     def restart_api_server(self, *, down_seconds: float = 0.0) -> None:
         """End the API server, and start it again after a while. Returns when it is ready."""
@@ -308,6 +320,16 @@ class Cluster(access.Access):
     def start_api_server(self) -> None:
         """Start the API server and wait until it is ready."""
         self._control_plane.start_api_server()
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=2).close()
+    except urllib.error.HTTPError:
+        return True  # it refuses who shows no key
+    except (OSError, http.client.HTTPException):
+        return False
+    return True
 
 
 def sweep() -> list[pathlib.Path]:

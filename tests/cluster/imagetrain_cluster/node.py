@@ -82,6 +82,11 @@ class Node:
         first = self._space.record.read().started[self._process]
         return [tools.find("nsenter"), f"--target={first.pid}", *("-m", "-u", "-i", "-n", "-p"), "--", *arguments]
 
+    def empty_dir(self, pod_uid: str, volume: str) -> pathlib.Path:
+        """Return where an emptyDir volume of a pod lies on the machine."""
+        kubelet = self._folder / "var-lib" / "kubelet"
+        return kubelet / "pods" / pod_uid / "volumes" / "kubernetes.io~empty-dir" / volume
+
     def _write_files(self, cluster_id: str) -> None:
         space, folder = self._space, self._folder
         access = kubeconfig.build(space.certificates, user=f"kubelet-{self.name}", server=control_plane.SERVER)

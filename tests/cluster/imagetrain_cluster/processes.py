@@ -22,6 +22,11 @@ class Process:
     started: int
 
 
+def boot() -> str:
+    """Return what names this boot of the machine."""
+    return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 def spawn(
     arguments: collections.abc.Sequence[str | pathlib.Path],
     *,

@@ -26,6 +26,8 @@ class State:
     nodes: int
     gpus: dict[str, int]
     """Node number (JSON wants text): GPUs that it offers."""
+    boot: str = dataclasses.field(default_factory=processes.boot)
+    """What runs was started since this boot of the machine; a process id and start time mean nothing after the next."""
     owner: processes.Process | None = None
     """A cluster of a test run is swept up once its owner has ended."""
     ready: bool = False
@@ -48,15 +50,24 @@ class Record:
         return self._path.exists()
 
     def create(self, state: State) -> None:
-        """Write the first record."""
-        self._write(state)
+        """Write the first record.
+
+        Raises:
+            FileExistsError: there is one.
+        """
+        with self._path.open("x", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(state), file, indent=2)
 
     def read(self) -> State:
         """Return what is recorded."""
         content = json.loads(self._path.read_text(encoding="utf-8"))
         owner = content.pop("owner")
         started = {name: processes.Process(**process) for name, process in content.pop("started").items()}
-        return State(owner=processes.Process(**owner) if owner else None, started=started, **content)
+        state = State(owner=processes.Process(**owner) if owner else None, started=started, **content)
+        if state.boot != processes.boot():
+            state.started, state.ready = {}, False
+            state.owner = dataclasses.replace(state.owner, started=-1) if state.owner else None
+        return state
 
     @contextlib.contextmanager
     def change(self) -> collections.abc.Iterator[State]:
