@@ -196,7 +196,7 @@ def _bounds(rules: Setting) -> str:
         ("<=", rules.maximum),
         ("<", rules.exclusive_maximum),
     )
-    given = [f"{sign} {bound:g}" for sign, bound in signs if bound is not None]
+    given = [f"{sign} {bound}" for sign, bound in signs if bound is not None]
     return f" {' and '.join(given)}" if given else ""
 
 

@@ -203,7 +203,8 @@ def _unknown_keys(value: Mapping[Any, Any], fields: Mapping[str, Any], path: str
             continue
         near = difflib.get_close_matches(str(key), list(fields), n=1)
         hint = f"Did you mean {join(path, near[0])}?" if near else f"Known here: {', '.join(fields)}."
-        errors.append(FieldError(join(path, str(key)), "be left out: this setting does not exist", value[key], hint))
+        where = join(path, str(key)) or '""'
+        errors.append(FieldError(where, "be left out: this setting does not exist", value[key], hint))
     return errors
 
 
