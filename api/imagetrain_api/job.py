@@ -62,7 +62,7 @@ class Metadata(Document):
     annotations: Mapping[str, str] = setting(
         default_factory=dict,
         doc="Annotations of the job.",
-        key_pattern=names.LABEL_KEY,
+        key_pattern=f"(?i:{names.LABEL_KEY})",  # Kubernetes looks at their names in lower case
         key_rule="names of annotations, such as example.com/team",
     )
 

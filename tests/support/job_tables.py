@@ -80,7 +80,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"spec.worker.nodeSelector": {"gpu": "h100"}},
     {"metadata.namespace": ABSENT},
     {"metadata.labels": {"team": "vision", "example.com/cost-center": "", "A_b.c": "1.0"}},
-    {"metadata.annotations": {"example.com/note": "any text, ünd more"}},
+    {"metadata.annotations": {"Example.COM/note": "x", "example.com/note": "any text, ünd more"}},
     {
         "metadata.uid": "1-2-3",
         "metadata.resourceVersion": "7",
