@@ -1,9 +1,10 @@
 """One table of manifests, good and bad: `imagetrain_api` and the API server must agree on every row."""
 
 import copy
+import secrets
 from typing import Any
 
-NAMESPACE = "imagetrain-table"
+NAMESPACE = f"imagetrain-{secrets.token_hex(4)}"  # another in each run: an earlier one may still be ending
 GOOD: dict[str, Any] = {
     "apiVersion": "imagetrain.dev/v1alpha1",
     "kind": "ImageTrainingJob",
