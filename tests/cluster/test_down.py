@@ -1,5 +1,6 @@
 """What a cluster leaves behind: nothing, even when its starter was killed."""
 
+import os
 import pathlib
 import signal
 import subprocess
@@ -86,6 +87,29 @@ def test_sweep_takes_down_the_cluster_of_an_ended_test_run(monkeypatch, tmp_path
     owner.wait()
     assert cluster.sweep() == [tmp_path / "orphan"]
     assert not (tmp_path / "orphan").exists()
+
+
+def test_sweep_removes_old_logs_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(cluster, "HOME", tmp_path)
+    for name, age_seconds in (("old", cluster.KEEP_LOGS_SECONDS + 60), ("new", 60), ("of-a-cluster", 10**6)):
+        logs = tmp_path / name / "logs"
+        logs.mkdir(parents=True)
+        os.utime(logs, (time.time() - age_seconds,) * 2)
+    record.Record(tmp_path / "of-a-cluster").create(record.State(id="000000", nodes=0, gpus={}))
+
+    assert cluster.sweep() == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "of-a-cluster"]
+
+
+def test_processes_recorded_before_the_machine_booted_are_nobodys(tmp_path):
+    records = record.Record(tmp_path)
+    myself = processes.of(os.getpid())
+    state = record.State(id="000000", nodes=0, gpus={}, boot="another", owner=myself, ready=True)
+    state.started["etcd"] = myself
+    records.create(state)
+
+    assert records.read().started == {}
+    assert not processes.is_running(records.read().owner)
 
 
 def test_up_refuses_a_folder_that_holds_a_cluster(request):

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import secrets
+import shutil
 import signal
 import subprocess
 import time
@@ -36,6 +37,9 @@ HOME = tools.CACHE / "cluster"
 
 DEFAULT_FOLDER = HOME / "dev"
 """The cluster of `make cluster`."""
+
+KEEP_LOGS_SECONDS = 86400
+"""Of clusters that are down."""
 
 READY_TIMEOUT_SECONDS = 90
 """For nodes and add-ons: 3 s on two idle cores."""
@@ -333,7 +337,7 @@ def _answers(url: str) -> bool:
 
 
 def sweep() -> list[pathlib.Path]:
-    """Take down the clusters of test runs that have ended without doing so; return their folders."""
+    """Take down the clusters of test runs that have ended without doing so; return their folders. Remove old logs."""
     swept = []
     for path in sorted(HOME.glob(f"*/{record.FILE_NAME}")):
         left = Cluster(path.parent)
@@ -341,4 +345,8 @@ def sweep() -> list[pathlib.Path]:
         if owner is not None and not processes.is_running(owner):
             left.down()
             swept.append(path.parent)
+    for logs in HOME.glob("*/logs"):
+        is_of_nothing = not (logs.parent / record.FILE_NAME).exists()
+        if is_of_nothing and logs.stat().st_mtime < time.time() - KEEP_LOGS_SECONDS:
+            shutil.rmtree(logs.parent)
     return swept

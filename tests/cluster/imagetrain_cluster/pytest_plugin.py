@@ -20,8 +20,13 @@ KUBECONFIG_VARIABLE = "IMAGETRAIN_TEST_KUBECONFIG"
 REQUIRE_VARIABLE = "IMAGETRAIN_REQUIRE_CLUSTER"
 
 _NODES = 2
+_HINT = f"They run as root on Linux, those of the API alone also with {KUBECONFIG_VARIABLE}=FILE: docs/testing.md"
 _SKIPPED = pytest.StashKey[dict[str, set[str]]]()
 """Why tests were skipped for want of a cluster: the tests."""
+
+
+_LOGS = pytest.StashKey[pathlib.Path]()
+"""Logs of this run's cluster, when a test failed."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,16 +34,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SKIPPED] = {}
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say at the end what was not tested, and how it would be."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # the outermost wrapper has the last word
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> collections.abc.Generator[None]:
+    """Say at the end what was not tested, and how it would be; and where the logs of failed tests are."""
+    yield
+    if config.stash.get(_LOGS, None):
+        terminalreporter.line(f"Logs of the cluster (kept for a day): {config.stash[_LOGS]}")
     for reason, tests in config.stash[_SKIPPED].items():
         terminalreporter.section("NOT TESTED ON KUBERNETES", sep="!", red=True, bold=True)
         terminalreporter.line(f"{len(tests)} tests were skipped: {reason}.", red=True, bold=True)
-        terminalreporter.line(
-            f"Run as root on Linux, or name a cluster: {KUBECONFIG_VARIABLE}=~/.kube/config make test",
-            red=True,
-            bold=True,
-        )
+        terminalreporter.line(_HINT, red=True, bold=True)
 
 
 def _skip(request: pytest.FixtureRequest, reason: str) -> NoReturn:
@@ -62,7 +69,10 @@ def _own_cluster(request: pytest.FixtureRequest) -> collections.abc.Iterator[clu
     folder = cluster.HOME / f"test-{secrets.token_hex(4)}"
     brought_up = cluster.Cluster.up(folder, nodes=_NODES, owner=os.getpid())
     yield brought_up
-    brought_up.down(keep_logs=request.session.testsfailed > 0)
+    failed = request.session.testsfailed > 0
+    brought_up.down(keep_logs=failed)
+    if failed:
+        request.config.stash[_LOGS] = brought_up.logs
 
 
 @pytest.fixture(name="cluster")
