@@ -10,6 +10,8 @@ from imagetrain_cluster import errors, wait
 
 _MOUNT = pathlib.Path("/sys/fs/cgroup")
 _REMOVE_TIMEOUT_SECONDS = 20.0
+_NODE_CONTROLLERS = ("cpu", "cpuset", "hugetlb", "io", "memory", "pids")
+"""What kubelet and the containers use: pkg/kubelet/cm/cgroup_v2_manager_linux.go."""
 _CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")
 
 
@@ -75,4 +77,9 @@ def _hierarchies() -> collections.abc.Sequence[pathlib.Path]:
 
 def _pass_controllers_on(group: pathlib.Path) -> None:
     available = (group / "cgroup.controllers").read_text(encoding="ascii").split()
-    (group / "cgroup.subtree_control").write_text(" ".join(f"+{word}" for word in available), encoding="ascii")
+    for controller in _NODE_CONTROLLERS:
+        if controller in available:
+            try:
+                (group / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
+            except OSError as error:
+                raise errors.ClusterError(f"{group} must pass {controller} on to its children: {error}.") from error
