@@ -30,7 +30,7 @@ from imagetrain_operator.cluster import (
     queue,
     recorder,
 )
-from imagetrain_operator.plan import children, parse
+from imagetrain_operator.plan import children, group, parse
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ class Operator:
     ) -> int:
         """Act as the one operator; everything of ours starts before kopf, which ends all that starts after it."""
         chosen = self._settings
-        child_jobs, pods = informer.ChildCache[observed.ChildJob](), informer.ChildCache[observed.Pod]()
+        child_jobs, pods = informer.ChildCache[observed.ChildJob](), informer.PodCache()
         for namespace in chosen.namespaces or (None,):
             self._informers += [
                 informer.Informer(
@@ -195,6 +195,7 @@ class Operator:
                     pods,
                     work.add,
                     figures.watch_events.labels("Pod").inc,
+                    group.remember,
                 ),
             ]
         board = progress_board.ProgressBoard(chosen.progress_interval_seconds, work.add)

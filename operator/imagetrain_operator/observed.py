@@ -94,6 +94,7 @@ class Pod:
         is_node_lost: the node of a running pod no longer answers (condition Ready is False though the container was
             ready, or reason NodeLost).
         deletion_deadline: metadata.deletionTimestamp: when the grace period ends; None while nobody deletes it.
+        deleted_at: when its deletion was asked for; None while nobody deletes it.
         unschedulable: message of condition PodScheduled=False with reason Unschedulable; "".
         waiting_reason, waiting_message: of a container (or init container) that waits, such as ImagePullBackOff; "".
         restarts: restarts of its containers (always 0 with restartPolicy Never).
@@ -123,6 +124,7 @@ class Pod:
     is_ready: bool
     is_node_lost: bool
     deletion_deadline: dt.datetime | None
+    deleted_at: dt.datetime | None
     unschedulable: str
     waiting_reason: str
     waiting_message: str

@@ -128,25 +128,38 @@ class Reconciler:
     def _observe(self, job: observed.TrainingJob) -> observed.Observation:
         around, key = self._around, job.key
         found = around.findings.get(key)
+        child_jobs = tuple(child for child in around.child_jobs.of_job(key) if child.owner_uid == job.uid)
         return observed.Observation(
             job=job,
-            child_jobs=tuple(child for child in around.child_jobs.of_job(key) if child.owner_uid == job.uid),
-            pods=self._own_pods(job),
+            child_jobs=child_jobs,
+            pods=self._own_pods(job, child_jobs),
             progress=around.board.report(key),
             denial=found.denial,
             mount_problem=found.mount_problem,
         )
 
-    def _own_pods(self, job: observed.TrainingJob) -> tuple[observed.Pod, ...]:
-        """Return the job's pods; one that is older than the job belonged to another of its name."""
-        run_id = children.run_id(job)
-        return tuple(pod for pod in self._around.pods.of_job(job.key) if pod.run_id == run_id)
+    def _own_pods(
+        self, job: observed.TrainingJob, child_jobs: tuple[observed.ChildJob, ...]
+    ) -> tuple[observed.Pod, ...]:
+        """Return the job's pods, and forget those that have ended in an attempt whose Job is gone."""
+        run_id = children.run_id(job)  # pods of another run belonged to another job of this name
+        alive = {job.status.attempt, *(child.attempt for child in child_jobs)}
+        own = []
+        for pod in self._around.pods.of_job(job.key):
+            if pod.is_finished and (pod.attempt not in alive or pod.run_id != run_id):
+                self._around.pods.remove(pod)
+            elif pod.run_id == run_id:
+                own.append(pod)
+        return tuple(own)
 
     def _forget(self, key: observed.Key) -> None:
         self._around.board.stop(key)
         self._around.findings.forget(key)
         self._around.queue.cancel(key)
         self._written_at.pop(key, None)
+        for pod in self._around.pods.of_job(key):
+            if pod.is_finished:
+                self._around.pods.remove(pod)
 
     def _follow_up(self, key: observed.Key, plan: Plan) -> None:
         around = self._around

@@ -8,6 +8,7 @@ BACKOFF = [{"type": "FailureTarget", "status": "True", "message": "Job has reach
 FAILED_JOB = parse.parse_child_job(cluster_objects.build_child_job(conditions=BACKOFF))
 RUNNING_JOB = parse.parse_child_job(cluster_objects.build_child_job())
 DELETED = {"metadata": {"deletionTimestamp": "2026-03-01T10:07:00Z", "deletionGracePeriodSeconds": 120}}
+DELETED_LATER = {"metadata": {"deletionTimestamp": "2026-03-01T10:07:04Z", "deletionGracePeriodSeconds": 120}}
 
 
 def _disrupted(reason, message=""):
@@ -219,8 +220,10 @@ def test_the_end_of_one_pod_is_explained(pod, reason, traits, parts):
         # A deleted worker explains its peers; the group agrees to stop, and a peer may be faster.
         ([ended(82, rank=1, **DELETED), ended(82, rank=2, finished_at="2026-03-01T10:04:00Z")], "PodDeleted", 1),
         # The Job controller deletes the others once one has failed: that is no cause.
-        ([ended(82, rank=1, finished_at="2026-03-01T10:05:03Z", **DELETED)], "PeerLost", 0),
-        ([running(rank=1, **DELETED)], "PeerLost", 0),
+        ([ended(82, rank=1, finished_at="2026-03-01T10:05:05Z", **DELETED_LATER)], "PeerLost", 0),
+        ([running(rank=1, **DELETED_LATER)], "PeerLost", 0),
+        # Of two deletions the first: the Job controller deletes the other then, which may be faster to end.
+        ([ended(82, rank=1, **DELETED), ended(82, rank=2, finished_at="2026-03-01T10:04:00Z", **DELETED_LATER)], "PodDeleted", 1),
         # In the same second, the deletion counts.
         ([ended(82, rank=1, finished_at="2026-03-01T10:05:02Z", **DELETED)], "PodDeleted", 1),
         ([ended(82, rank=1)], "Preempted", 1),

@@ -188,6 +188,7 @@ class TestPod:
             is_ready=False,
             is_node_lost=False,
             deletion_deadline=None,
+            deleted_at=None,
             unschedulable="",
             waiting_reason="",
             waiting_message="",
@@ -295,6 +296,7 @@ class TestPod:
         assert pod.disruption == "DeletionByTaintManager"
         assert pod.is_node_lost
         assert pod.deletion_deadline == dt.datetime(2026, 3, 1, 10, 7, tzinfo=UTC)
+        assert pod.deleted_at == dt.datetime(2026, 3, 1, 10, 5, tzinfo=UTC)
 
     @pytest.mark.parametrize("missing", [names.LABEL_JOB, names.LABEL_ATTEMPT, names.LABEL_RANK])
     def test_without_its_labels_it_is_none_of_ours(self, missing):

@@ -86,6 +86,7 @@ def build_pod(rank: int, attempt: int = 0, **changes: Any) -> observed.Pod:
         is_ready=True,
         is_node_lost=False,
         deletion_deadline=None,
+        deleted_at=None,
         unschedulable="",
         waiting_reason="",
         waiting_message="",

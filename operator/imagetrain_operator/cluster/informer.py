@@ -5,6 +5,7 @@ seen and spends 0.5 ms on each event (docs/design/20261124-operator.md); a typed
 """
 
 import asyncio
+import dataclasses
 import logging
 import random
 from collections.abc import Callable, Iterator
@@ -75,6 +76,17 @@ class ChildCache(Generic[C]):
             yield from children.values()
 
 
+class PodCache(ChildCache[observed.Pod]):
+    """Pods; each remembers when its deletion was first asked for, which a kubelet's last word overwrites."""
+
+    def put(self, child: observed.Pod) -> bool:
+        """Store a pod; tell whether it is news."""
+        known = self._by_job.get(_key(child), {}).get(child.name)
+        if known is not None and known.uid == child.uid and known.deleted_at is not None:
+            child = dataclasses.replace(child, deleted_at=known.deleted_at)
+        return super().put(child)
+
+
 def _key(child: Child) -> observed.Key:
     return observed.Key(child.namespace, child.job_name)
 
@@ -90,6 +102,7 @@ class Informer(Generic[C]):
         cache: where children go; informers of several namespaces share one.
         on_change: told the key of a job after each change of its children.
         count_event: told of each event.
+        remember: makes what is kept of a deleted child, or None; a deleted pod tells its exit code with its last event.
     """
 
     def __init__(
@@ -101,6 +114,7 @@ class Informer(Generic[C]):
         cache: ChildCache[C],
         on_change: Callable[[observed.Key], None],
         count_event: Callable[[], None],
+        remember: Callable[[C], C | None] = lambda _: None,
     ) -> None:
         self._api = api
         self._path = path
@@ -109,6 +123,7 @@ class Informer(Generic[C]):
         self._cache = cache
         self._on_change = on_change
         self._count_event = count_event
+        self._remember = remember
         self._mine: dict[tuple[str, str], C] = {}
         self.is_synced = asyncio.Event()
         self.last_heard = asyncio.get_running_loop().time()
@@ -185,5 +200,6 @@ class Informer(Generic[C]):
 
     def _drop(self, child: C) -> None:
         self._mine.pop((child.namespace, child.name), None)
-        if self._cache.remove(child):
+        kept = self._remember(child)
+        if self._cache.put(kept) if kept is not None else self._cache.remove(child):
             self._on_change(_key(child))

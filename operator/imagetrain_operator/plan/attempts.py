@@ -40,7 +40,7 @@ def delay_before_next(status: JobStatus, now: dt.datetime) -> float:
     """
     quick = 0
     for ended in reversed(status.attempts):
-        if ended.reason == "Suspended" or not _was_quick(ended):
+        if ended.reason in failures.DISRUPTIONS or not _was_quick(ended):
             break
         quick += 1
     if quick < 2 or not status.attempts:

@@ -20,6 +20,12 @@ _TERMINATED = 128 + signal.SIGTERM
 _UNFIT_IMAGE = ("executable file not found", "no such file or directory", "permission denied", "exec format error")
 
 
+# Ends for which the cluster or a person is to blame, and not the job.
+DISRUPTIONS = frozenset(
+    {"Evicted", "NodeLost", "NodeShutdown", "PodDeleted", "Preempted", "PreemptedByScheduler", "Suspended"}
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why an attempt ended.
@@ -119,7 +125,8 @@ def _suspect(pod: observed.Pod) -> _Suspect | None:
         failure = _explain_deletion(pod)
     if failure is None:
         return None
-    ended_at = pod.finished_at.timestamp() if pod.finished_at else math.inf
+    began = pod.deleted_at if failure.reason == "PodDeleted" else pod.finished_at
+    ended_at = began.timestamp() if began else math.inf
     return _Suspect(failure, is_deleted=failure.reason == "PodDeleted", ended_at=ended_at)
 
 

@@ -65,6 +65,16 @@ class Group:
         return unfinished(self.pods, now)
 
 
+def remember(pod: observed.Pod) -> observed.Pod | None:
+    """Return what is kept of a deleted pod: how it ended, where it told that.
+
+    The Job controller lets go of a pod as soon as it has ended, so its last state and its deletion come together.
+    """
+    if pod.exit_code is None:
+        return pod if pod.is_finished else None
+    return dataclasses.replace(pod, phase="Failed" if pod.exit_code else "Succeeded", is_ready=False)
+
+
 def current(seen: observed.Observation) -> Group | None:
     """Return the group of the newest attempt; None where its Job does not exist or goes away."""
     attempt = seen.job.status.attempt

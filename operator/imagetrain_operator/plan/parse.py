@@ -167,6 +167,7 @@ def parse_pod(raw: observed.RawObject) -> observed.Pod | None:
         is_ready=worker.get("ready", False) and "running" in worker["state"] and not is_node_lost,
         is_node_lost=is_node_lost,
         deletion_deadline=dt.datetime.fromisoformat(deletion) if deletion else None,
+        deleted_at=_read_deleted_at(metadata),
         unschedulable=_message(conditions.get("PodScheduled"), "False", "Unschedulable"),
         waiting_reason=waiting.get("reason", ""),
         waiting_message=waiting.get("message", ""),
@@ -180,6 +181,13 @@ def parse_pod(raw: observed.RawObject) -> observed.Pod | None:
         pod_message=state.get("message", ""),
         disruption=_reason(conditions.get("DisruptionTarget")),
     )
+
+
+def _read_deleted_at(metadata: Mapping[str, Any]) -> dt.datetime | None:
+    """Return when a deletion was asked for: the deadline that the API server keeps, less the grace period."""
+    if not (deadline := metadata.get("deletionTimestamp")):
+        return None
+    return dt.datetime.fromisoformat(deadline) - dt.timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
 
 
 def _find_wait(containers: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -189,7 +189,7 @@ def _phase(status: JobStatus, told: str, chief: observed.Pod | None) -> str:
     if told in ("training", "evaluating", "checkpointing"):
         return "Training"
     is_known = status.phase in ("Training", "Publishing") and conditions.is_true(status, "WorkersReady")
-    return status.phase if is_known and told == "" else "Starting"
+    return status.phase if is_known and told in ("", "failed") else "Starting"
 
 
 def describe_silent_node(draft: Draft, current: group.Group) -> None:

@@ -8,7 +8,7 @@ import pathlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow reads it when it is imported
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -26,6 +26,9 @@ from imagetrain_trainer.training import checkpoints, events, group, handover, lo
 from imagetrain_trainer.worker import environment, logs, outcomes
 
 logger = logging.getLogger(__name__)
+
+
+_KEPT: list[object] = []  # what must not be destroyed before the process ends: its end waits for peers that may be gone
 
 
 class StopRequest:
@@ -56,14 +59,20 @@ def main() -> None:
     report = reporter.Reporter(pathlib.Path(os.environ[environment.ENV_PROGRESS_BLOCK]), worker.rank)
     try:
         outcome = run(worker, report, stop)
-        report.enter("done")
     except Exception as error:  # noqa: BLE001 - any failure has an outcome
         outcome = explain(error)
         report.enter("failed", outcome.message[:500])
+        # Here and not below: with the error its frames go, and with them the strategy, whose end waits for its peers.
+        _leave(outcome)
+    report.enter("done")
+    _leave(outcome)
+
+
+def _leave(outcome: progress.WorkerOutcome) -> NoReturn:
+    """Write the outcome and end at once; TensorFlow's own shutdown waits for peers that may be gone."""
     outcomes.write_outcome(pathlib.Path(os.environ[environment.ENV_OUTCOME]), outcome)
     logging.shutdown()
     sys.stdout.flush()
-    # TensorFlow's own shutdown waits for peers that may be gone.
     os._exit(outcome.exit_code)
 
 
@@ -92,6 +101,7 @@ def run(
         report.enter("starting", "building the model")
         around = _build_surroundings(worker, train, validation, output, report, is_stopping)
         trained = _build_loop(worker, strategy, around)
+        _KEPT.extend((strategy, trained))
         trained.run()
         if worker.rank != 0:
             return outcomes.build_outcome(exit_codes.ExitCode.DONE, "Training is done; the chief publishes.")
