@@ -15,7 +15,9 @@ compile() { # compile OUTPUT ARGUMENT...
 mkdir -p requirements
 compile dev-cpu.txt pyproject.toml --extra trainer-cpu --extra operator --extra dev
 compile trainer-gpu.txt pyproject.toml --extra trainer-gpu
-compile operator.txt pyproject.toml --extra operator
+compile trainer-cpu.txt pyproject.toml --extra trainer-cpu
+compile operator.txt --group operator-image
+compile build.txt --group build
 compile go.txt --group go
 
 if grep -nE 'https?:|file:|/simple' requirements/*.txt; then
