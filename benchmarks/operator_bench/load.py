@@ -10,7 +10,8 @@ import asyncio
 import dataclasses
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import orjson
 import uvloop
@@ -20,6 +21,7 @@ from operator_bench import api_client, systems
 AGENT = "bench-client"
 STALL_SECONDS = 150.0
 """Give up when no job has ended for so long."""
+_ENDS = ("Succeeded", "Failed")
 
 
 @dataclasses.dataclass(slots=True)
@@ -55,7 +57,7 @@ class Load:
         """Create all jobs, as fast as `parallel` requests allow, or each when the one before has ended."""
         await self._make_namespace()
         watching = asyncio.ensure_future(self._watch(await self._version()))
-        watching.add_done_callback(lambda _: self._changed.set())  # it never ends but by an error
+        watching.add_done_callback(lambda _: self._changed.set())  # it ends by an error alone
         self.seen.first_create = time.time()
         remaining = iter(f"j{number:05d}" for number in range(jobs))
         if one_by_one_pause is None:
@@ -93,16 +95,21 @@ class Load:
         return f"/apis/{self._kind.api_version}/namespaces/{self._namespace}/{self._kind.plural}"
 
     async def _watch(self, version: str) -> None:
-        async for _, job in self._client.watch(self._path, {"resourceVersion": version}):
-            now = time.time()
-            name = job["metadata"]["name"]
-            for condition in job.get("status", {}).get("conditions", ()):
-                if condition["status"] == "True" and condition["type"] in ("Succeeded", "Failed"):
-                    if condition["type"] == "Failed" and name not in self.seen.ended:
-                        self.seen.failed.append(name)
-                    self.seen.ended.setdefault(name, now)
-                    self._changed.set()
-        raise ConnectionError("the watch of the jobs ended")
+        """Watch for ever: the API server ends the watch of a client that falls behind."""
+        while True:
+            async for _, job in self._client.watch(self._path, {"resourceVersion": version}):
+                version = job["metadata"]["resourceVersion"]
+                self._note(job, time.time())
+
+    def _note(self, job: Mapping[str, Any], now: float) -> None:
+        """Note the end of a job; a successful one ends with the condition Succeeded, in all systems."""
+        name = job["metadata"]["name"]
+        holding = {one["type"] for one in job.get("status", {}).get("conditions", ()) if one["status"] == "True"}
+        if name not in self.seen.ended and not holding.isdisjoint(_ENDS):
+            self.seen.ended[name] = now
+            if "Failed" in holding:
+                self.seen.failed.append(name)
+            self._changed.set()
 
     async def _create_all(self, names: Iterator[str]) -> None:
         for name in names:
@@ -114,13 +121,13 @@ class Load:
     async def _wait(self, jobs: int, watching: "asyncio.Future[None]") -> None:
         """Wait until so many jobs have ended, or none did for long."""
         while len(self.seen.ended) < jobs and not self.seen.is_stalled:
-            self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), STALL_SECONDS)
             except TimeoutError:
                 self.seen.is_stalled = True
             if watching.done():
                 watching.result()
+            self._changed.clear()
 
 
 async def run(arguments: argparse.Namespace) -> None:
