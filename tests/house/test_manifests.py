@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import time
 from typing import Any
 
 import pytest
@@ -103,3 +104,26 @@ def test_every_variable_of_the_deployment_is_an_option(kubernetes_api: access.Ac
     options = {f"IMAGETRAIN_OPERATOR_{option.name.upper()}" for option in main.main.params if option.name}
     assert {variable["name"] for variable in container["env"]} <= options
     assert {port["containerPort"] for port in container["ports"]} == {8080}
+
+
+@pytest.mark.parametrize(
+    ("role", "verbs"),
+    [("edit", {"create", "delete", "get", "list", "patch", "update", "watch"}), ("view", {"get", "list", "watch"})],
+)
+def test_users_of_a_namespace_may_do_with_jobs_what_they_may_do_with_the_rest(
+    kubernetes_api: access.Access, plain_namespace: str, role: str, verbs: set[str]
+) -> None:
+    kubernetes_api.kubectl("apply", "--server-side", "--kustomize", str(ROOT / "crd"))
+    where = f"--namespace={plain_namespace}"
+    kubernetes_api.kubectl("create", "rolebinding", "team", f"--clusterrole={role}", "--user=ann", where)
+
+    def allowed(*options: str) -> set[str]:
+        asked = ("create", "delete", "get", "list", "patch", "update", "watch")
+        ask = ("auth", "can-i", "--as=ann", where, *options)
+        kind = "imagetrainingjobs"
+        return {verb for verb in asked if kubernetes_api.kubectl(*ask, verb, kind, check=False).strip() == "yes"}
+
+    deadline = time.monotonic() + 20
+    while allowed() != verbs:  # a controller adds up the aggregated roles
+        assert time.monotonic() < deadline, allowed()
+    assert allowed("--subresource=status") <= {"get", "list", "watch"}
