@@ -38,7 +38,7 @@ def variables(tmp_path: pathlib.Path) -> dict[str, str]:
 def test_environment_is_parsed_and_the_scratch_folder_made(variables: dict[str, str]) -> None:
     worker = environment.read_environment(variables)
     assert worker.rank == 1
-    assert worker.endpoint.host == "digits-1.digits"
+    assert worker.endpoint.host == "digits-0-1.digits"
     assert worker.work_dir.is_dir()
     assert worker.cpu_threads is None
     assert worker.termination_path is None
