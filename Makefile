@@ -68,6 +68,10 @@ bench-publisher: venv versitygw ## Kill publishers at 50 random moments (5 min)
 manifests: venv ## Write the CRD and the references of docs/ from the declarations in api/
 	@$(python) -m imagetrain_operator.crd
 
+.PHONY: bench-operator
+bench-operator: venv cluster-tools ## Compare the operator with Kubeflow's at 1,000 jobs (8 min, idle machine, root); ARGS=--quick
+	@$(python) benchmarks/operator_scale.py $(ARGS)
+
 .PHONY: lint
 lint: venv ## Check style, types and the order of the layers (30 s; 5 s when repeated)
 	@echo "==> ruff: rules and format"

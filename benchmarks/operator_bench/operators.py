@@ -26,12 +26,14 @@ class Operator(abc.ABC):
     """One operator.
 
     Attributes:
-        name: its key in systems.JOB_KINDS.
+        name: what it is called here.
+        job_kind: the key of its jobs in systems.JOB_KINDS.
         title: head of its column.
         ready_port: where it answers /readyz.
     """
 
     name: str
+    job_kind: str
     title: str
     ready_port: int
 
@@ -95,6 +97,7 @@ class ImageTrain(Operator):
     """Ours."""
 
     name = "imagetrain"
+    job_kind = "imagetrain"
     title = "imagetrain"
     ready_port = 8081
 
@@ -119,6 +122,7 @@ class TrainingOperator(Operator):
     """Kubeflow's training operator, built by peers/training-operator/build.sh."""
 
     name = "training-operator"
+    job_kind = "training-operator"
     ready_port = 8081
     _NAMESPACE = "kubeflow"
     _SECRET = "training-operator-webhook-cert"  # noqa: S105 - its name

@@ -1,10 +1,12 @@
 """What is compared: the jobs of each operator."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from imagetrain_api import job, names
+from imagetrain_operator.plan import pod_template
 
 WORKERS = 2
 _IMAGE = "registry.example.com/trainer:1"  # nothing pulls it
@@ -41,9 +43,18 @@ def build_image_training_job(name: str, namespace: str) -> dict[str, Any]:
 
 
 def build_tf_job(name: str, namespace: str) -> dict[str, Any]:
-    """Return a TFJob of the training operator."""
+    """Return a TFJob whose pods are as rich as ours: the operators are compared, not the pods."""
+    return _tf_job(name, namespace, _as_rich_as_ours())
+
+
+def build_bare_tf_job(name: str, namespace: str) -> dict[str, Any]:
+    """Return a TFJob with no more than it needs; no namespace that enforces Pod Security would take its pods."""
     container = {"name": "tensorflow", "image": _IMAGE, "command": ["train"], "resources": _RESOURCES}
-    workers = {"replicas": WORKERS, "restartPolicy": "Never", "template": {"spec": {"containers": [container]}}}
+    return _tf_job(name, namespace, {"containers": [container]})
+
+
+def _tf_job(name: str, namespace: str, pod: dict[str, Any]) -> dict[str, Any]:
+    workers = {"replicas": WORKERS, "restartPolicy": "Never", "template": {"spec": pod}}
     return {
         "apiVersion": "kubeflow.org/v1",
         "kind": "TFJob",
@@ -52,7 +63,25 @@ def build_tf_job(name: str, namespace: str) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def _as_rich_as_ours() -> dict[str, Any]:
+    """Return our pods' spec without what only our operator gives a meaning: rank, config document, host names."""
+    ours = job.decode_job(build_image_training_job("any", "any"))
+    template = pod_template.build_pod_template(
+        ours, attempt=0, run_id="any", defaults=pod_template.Defaults(image=_IMAGE)
+    )
+    pod = {key: value for key, value in template["spec"].items() if key not in ("restartPolicy", "subdomain")}
+    config = next(volume["name"] for volume in pod["volumes"] if "downwardAPI" in volume)
+    container = {**pod["containers"][0], "name": "tensorflow"}
+    del container["ports"]  # the training operator adds its own
+    container["env"] = [variable for variable in container["env"] if "value" in variable]
+    container["volumeMounts"] = [mount for mount in container["volumeMounts"] if mount["name"] != config]
+    volumes = [volume for volume in pod["volumes"] if volume["name"] != config]
+    return {**pod, "containers": [container], "volumes": volumes}
+
+
 JOB_KINDS = {
     "imagetrain": JobKind(api_version=names.API_VERSION, plural=names.PLURAL, manifest=build_image_training_job),
     "training-operator": JobKind(api_version="kubeflow.org/v1", plural="tfjobs", manifest=build_tf_job),
+    "training-operator-bare": JobKind(api_version="kubeflow.org/v1", plural="tfjobs", manifest=build_bare_tf_job),
 }

@@ -211,7 +211,7 @@ class _Turn:
         return {name: process_figures.read(pid) for name, pid in self._pids.items()}
 
     def _run_client(self, namespace: str, jobs: int, *words: str) -> dict[str, Any]:
-        arguments = [f"--system={self._operator.name}", f"--namespace={namespace}", f"--jobs={jobs}"]
+        arguments = [f"--system={self._operator.job_kind}", f"--namespace={namespace}", f"--jobs={jobs}"]
         arguments += [f"--parallel={self._plan.parallel}", *words]
         with _python(self._there, load.__name__, arguments) as client:
             output, _ = client.communicate()

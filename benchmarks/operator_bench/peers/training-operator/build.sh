@@ -11,6 +11,7 @@ version=$(sed -n "s#.*$module \(v[^ ]*\).*#\1#p" go.mod)
 target=${XDG_CACHE_HOME:-$HOME/.cache}/imagetrain/tools/training-operator-$version
 
 if [ ! -x "$target/training-operator" ]; then
+    command -v go >/dev/null || { echo "Go >= 1.24 must be on the PATH to build the peer." >&2; exit 1; }
     echo "==> Building training-operator $version (about 1 min on two cores with Go's cache empty)" >&2
     mkdir -p "$(dirname "$target")"
     # Beside the target, so that the last step is a rename; a build cut short leaves nothing that looks complete.
@@ -19,7 +20,7 @@ if [ ! -x "$target/training-operator" ]; then
     mkdir "$build/source" "$build/done"
     cp go.mod go.sum "$build/source/"
     cd "$build/source"
-    export CGO_ENABLED=0 GOFLAGS=-mod=readonly
+    export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOTOOLCHAIN=local
     go mod download "$module"
     upstream=$(go list -m -f '{{.Dir}}' "$module")
     sed 's/^\tmgr, err := ctrl.NewManager(ctrl.GetConfigOrDie(),/\tlimits := ctrl.GetConfigOrDie()\n\tlimits.QPS, limits.Burst = 1000, 1000\n\tmgr, err := ctrl.NewManager(limits,/' \

@@ -1,6 +1,6 @@
 module imagetrain.dev/benchmarks/operator/peers/training-operator
 
-go 1.22
+go 1.24.0
 
 tool github.com/kubeflow/training-operator/cmd/training-operator.v1
 
