@@ -221,7 +221,7 @@ class Reconciler:
                 job, paths.child_jobs(key.namespace), children.build_child_job(job, attempt, self._around.defaults)
             )
         except errors.RefusedError as error:
-            self._around.findings.put_denial(key, observed.Denial(message=str(error), is_final=error.code == 422))
+            self._around.findings.put_denial(key, observed.Denial(message=str(error), is_final=error.code in (400, 422)))
             self._around.queue.add_after(key, _FOREIGN_RETRY_SECONDS if error.code == 403 else 0.0)
             return
         except ValueError as error:  # the podTemplate does not fit a pod template

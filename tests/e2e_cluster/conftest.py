@@ -14,6 +14,7 @@ import boto3
 import numpy as np
 import pytest
 import sklearn.datasets
+from mypy_boto3_s3 import S3Client
 
 import cluster_jobs
 import operator_processes
@@ -54,19 +55,23 @@ def _environment(_s3: add_ons.S3) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def data_uri(_s3: add_ons.S3, _environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return a packed data set of 400 digits on the S3 server in the cluster."""
-    folder = tmp_path_factory.mktemp("cluster-digits")
-    found = sklearn.datasets.load_digits()
-    np.savez(folder / "digits.npz", x=(found.images[:400] * 15).astype(np.uint8), y=found.target[:400])
-    store = boto3.client(
+def _store(_s3: add_ons.S3) -> S3Client:
+    return boto3.client(
         "s3",
         endpoint_url=_s3.local_endpoint_url,
         aws_access_key_id=_s3.access_key,
         aws_secret_access_key=_s3.secret_key,
         region_name="us-east-1",
     )
-    store.create_bucket(Bucket=BUCKET)
+
+
+@pytest.fixture(scope="session")
+def data_uri(_store: S3Client, _environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a packed data set of 400 digits on the S3 server in the cluster."""
+    folder = tmp_path_factory.mktemp("cluster-digits")
+    found = sklearn.datasets.load_digits()
+    np.savez(folder / "digits.npz", x=(found.images[:400] * 15).astype(np.uint8), y=found.target[:400])
+    _store.create_bucket(Bucket=BUCKET)
     uri = f"s3://{BUCKET}/data/digits/"
     command = pathlib.Path(sys.prefix) / "bin" / "imagetrain"
     subprocess.run(
@@ -115,6 +120,7 @@ def jobs(
     operator: operator_processes.OperatorProcess,
     data_uri: str,
     _s3: add_ons.S3,
+    _store: S3Client,
 ) -> cluster_jobs.ClusterJobs:
     """Return the jobs of a fresh namespace that holds the S3 key."""
     cluster.apply(
@@ -129,5 +135,5 @@ def jobs(
         }
     )
     return cluster_jobs.ClusterJobs(
-        cluster, namespace, data_uri, f"s3://{BUCKET}/models/{namespace}/", _s3.endpoint_url
+        cluster, namespace, data_uri, f"s3://{BUCKET}/models/{namespace}/", _s3.endpoint_url, _store
     )

@@ -223,7 +223,11 @@ def test_the_end_of_one_pod_is_explained(pod, reason, traits, parts):
         ([ended(82, rank=1, finished_at="2026-03-01T10:05:05Z", **DELETED_LATER)], "PeerLost", 0),
         ([running(rank=1, **DELETED_LATER)], "PeerLost", 0),
         # Of two deletions the first: the Job controller deletes the other then, which may be faster to end.
-        ([ended(82, rank=1, **DELETED), ended(82, rank=2, finished_at="2026-03-01T10:04:00Z", **DELETED_LATER)], "PodDeleted", 1),
+        (
+            [ended(82, rank=1, **DELETED), ended(82, rank=2, finished_at="2026-03-01T10:04:00Z", **DELETED_LATER)],
+            "PodDeleted",
+            1,
+        ),
         # In the same second, the deletion counts.
         ([ended(82, rank=1, finished_at="2026-03-01T10:05:02Z", **DELETED)], "PodDeleted", 1),
         ([ended(82, rank=1)], "Preempted", 1),

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any
 
+from mypy_boto3_s3 import S3Client
+
 from imagetrain_cluster import cluster as cluster_module
 from imagetrain_cluster import host_files
 
@@ -13,6 +15,7 @@ SECRET = "s3-key"
 POLL_SECONDS = 0.3
 
 Job = dict[str, Any]
+Condition = collections.abc.Callable[[dict[str, Any]], Any]  # of a status
 
 
 class ClusterJobs:
@@ -24,16 +27,24 @@ class ClusterJobs:
         data_uri: a packed data set on the S3 server in the cluster.
         output_uri: folder for the outputs of this namespace.
         endpoint_url: the S3 server, as pods reach it.
+        store: a boto3 client of the same server.
     """
 
     def __init__(
-        self, cluster: cluster_module.Cluster, namespace: str, data_uri: str, output_uri: str, endpoint_url: str
+        self,
+        cluster: cluster_module.Cluster,
+        namespace: str,
+        data_uri: str,
+        output_uri: str,
+        endpoint_url: str,
+        store: S3Client,
     ) -> None:
         self.cluster = cluster
         self.namespace = namespace
         self._data_uri = data_uri
         self._output_uri = output_uri
         self._endpoint_url = endpoint_url
+        self._store = store
 
     def build(self, name: str = "digits", *, worker: dict[str, Any] | None = None, **spec: Any) -> Job:
         """Return a small job of two workers that runs the machine's own Python."""
@@ -120,7 +131,7 @@ class ClusterJobs:
     def wait(
         self,
         name: str,
-        condition: collections.abc.Callable[[dict[str, Any]], Any],
+        condition: Condition,
         *,
         seconds: float,
         what: str,
@@ -135,6 +146,28 @@ class ClusterJobs:
                 short = {key: value for key, value in status.items() if key != "conditions"}
                 raise AssertionError(f"no {what} within {seconds} s: {json.dumps(short, indent=1)}\n{self.logs(name)}")
             time.sleep(POLL_SECONDS)
+
+    def wait_for_pods(self, name: str, count: int, *, seconds: float) -> None:
+        """Wait until a job has so many pods."""
+        deadline = time.monotonic() + seconds
+        while len(pods := self.pods(name)) != count:
+            assert time.monotonic() < deadline, [(pod["metadata"]["name"], pod["status"]["phase"]) for pod in pods]
+            time.sleep(POLL_SECONDS)
+
+    def wait_for_absence(self, name: str, *, seconds: float) -> None:
+        """Wait until a job is gone."""
+        deadline = time.monotonic() + seconds
+        while self.get(name) is not None:
+            assert time.monotonic() < deadline, f"{name} is still there"
+            time.sleep(POLL_SECONDS)
+
+    def checkpoint_steps(self, name: str, run_id: str) -> list[int]:
+        """Return the steps of the complete checkpoints that a run has in S3."""
+        folder = f"{self._output_uri}{name}/runs/{run_id}/checkpoints/".removeprefix("s3://")
+        bucket, _, prefix = folder.partition("/")
+        pages = self._store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        keys = [found["Key"].removeprefix(prefix) for page in pages for found in page.get("Contents", [])]
+        return sorted({int(digits) for key in keys if key.endswith("manifest.json") and (digits := _digits(key))})
 
     def wait_for_phase(self, name: str, *phases: str, seconds: float) -> dict[str, Any]:
         """Wait until a job is in one of these phases; fail at once where it ends otherwise."""
@@ -156,6 +189,10 @@ class ClusterJobs:
             seconds=seconds,
             what=f"step {step} of {name}",
         )
+
+
+def _digits(text: str) -> str:
+    return "".join(character for character in text.partition("/")[0] if character.isdigit())
 
 
 def condition_of(status: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from imagetrain_cluster import cluster as cluster_module
-from imagetrain_cluster import host_files, tools
+from imagetrain_cluster import errors, host_files, tools
 
 MANIFESTS = tools.CHECKOUT / "manifests"
 SYSTEM_NAMESPACE = "imagetrain-system"
@@ -53,6 +53,15 @@ def write_kubeconfig(
     path.write_text(yaml.safe_dump(config))
     path.chmod(0o600)
     return path
+
+
+def refused_kubectl(cluster: cluster_module.Cluster, *arguments: str, stdin: str) -> str:
+    """Run a kubectl that must fail, and return what it said."""
+    try:
+        cluster.kubectl(*arguments, stdin=stdin)
+    except errors.ClusterError as error:
+        return str(error)
+    raise AssertionError(f"kubectl {' '.join(arguments)} did not fail")
 
 
 class OperatorProcess:

@@ -92,8 +92,8 @@ class ApiClient:
             params = {**params, "continue": token}
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Create an object below a collection's path."""
-        return await self._request("POST", path, body, JSON, None)
+        """Create an object below a collection's path; a key that the server does not know is refused, not dropped."""
+        return await self._request("POST", path, body, JSON, {"fieldValidation": "Strict"})
 
     async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Replace an object; its resourceVersion must be the newest."""
