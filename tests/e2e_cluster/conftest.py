@@ -4,6 +4,7 @@ import base64
 import collections.abc
 import os
 import pathlib
+import secrets
 import subprocess
 import sys
 import time
@@ -25,9 +26,8 @@ BUCKET = "e2e"
 
 
 @pytest.fixture(scope="session")
-def _s3(_own_cluster: cluster_module.Cluster | str) -> add_ons.S3:
-    assert isinstance(_own_cluster, cluster_module.Cluster)  # `cluster` has skipped the test otherwise
-    server = _own_cluster.s3()
+def _s3(cluster_of_session: cluster_module.Cluster) -> add_ons.S3:
+    server = cluster_of_session.s3()
     deadline = time.monotonic() + 30
     while not _answers(server.local_endpoint_url):  # a new Service's address leads nowhere for a moment
         assert time.monotonic() < deadline, "the S3 server in the cluster did not answer within 30 s"
@@ -85,19 +85,19 @@ def data_uri(_store: S3Client, _environment: dict[str, str], tmp_path_factory: p
 
 
 @pytest.fixture(scope="session")
-def _installed(_own_cluster: cluster_module.Cluster | str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def _installed(cluster_of_session: cluster_module.Cluster, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Install the kind and the operator's rights; return the kubeconfig of its ServiceAccount."""
-    assert isinstance(_own_cluster, cluster_module.Cluster)
-    operator_processes.install_rights(_own_cluster)
-    return operator_processes.write_kubeconfig(_own_cluster, tmp_path_factory.mktemp("operator"))
+    operator_processes.install_rights(cluster_of_session)
+    return operator_processes.write_kubeconfig(cluster_of_session, tmp_path_factory.mktemp("operator"))
 
 
 @pytest.fixture(scope="session")
 def _operator_of_session(
-    _own_cluster: cluster_module.Cluster | str, _installed: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+    cluster_of_session: cluster_module.Cluster, _installed: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> collections.abc.Iterator[operator_processes.OperatorProcess]:
-    assert isinstance(_own_cluster, cluster_module.Cluster)
-    process = operator_processes.OperatorProcess(_own_cluster, tmp_path_factory.mktemp("operator-logs"), _installed)
+    process = operator_processes.OperatorProcess(
+        cluster_of_session, tmp_path_factory.mktemp("operator-logs"), _installed
+    )
     yield process
     process.close()
 
@@ -123,17 +123,33 @@ def jobs(
     _store: S3Client,
 ) -> cluster_jobs.ClusterJobs:
     """Return the jobs of a fresh namespace that holds the S3 key."""
+    return _build_jobs(cluster, namespace, data_uri, _s3, _store)
+
+
+@pytest.fixture(scope="module")
+def jobs_of_module(
+    cluster_of_session: cluster_module.Cluster, data_uri: str, _s3: add_ons.S3, _store: S3Client
+) -> collections.abc.Iterator[cluster_jobs.ClusterJobs]:
+    """Return the jobs of a namespace that the tests of one module share; the tests ask for `operator` themselves."""
+    namespace = f"test-{secrets.token_hex(4)}"
+    cluster_of_session.create_namespace(namespace)
+    yield _build_jobs(cluster_of_session, namespace, data_uri, _s3, _store)
+    cluster_of_session.delete_namespace(namespace)
+
+
+def _build_jobs(
+    cluster: cluster_module.Cluster, namespace: str, data_uri: str, s3: add_ons.S3, store: S3Client
+) -> cluster_jobs.ClusterJobs:
     cluster.apply(
         {
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": cluster_jobs.SECRET, "namespace": namespace},
             "data": {
-                "AWS_ACCESS_KEY_ID": base64.b64encode(_s3.access_key.encode()).decode(),
-                "AWS_SECRET_ACCESS_KEY": base64.b64encode(_s3.secret_key.encode()).decode(),
+                "AWS_ACCESS_KEY_ID": base64.b64encode(s3.access_key.encode()).decode(),
+                "AWS_SECRET_ACCESS_KEY": base64.b64encode(s3.secret_key.encode()).decode(),
             },
         }
     )
-    return cluster_jobs.ClusterJobs(
-        cluster, namespace, data_uri, f"s3://{BUCKET}/models/{namespace}/", _s3.endpoint_url, _store
-    )
+    output_uri = f"s3://{BUCKET}/models/{namespace}/"
+    return cluster_jobs.ClusterJobs(cluster, namespace, data_uri, output_uri, s3.endpoint_url, store)

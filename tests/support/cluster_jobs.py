@@ -113,6 +113,15 @@ class ClusterJobs:
         """Return a job's Jobs."""
         return self.cluster.list("jobs", namespace=self.namespace, selector=f"imagetrain.dev/job={name}")
 
+    def created_pods(self, name: str) -> list[tuple[int, int]]:
+        """Return attempt and rank of every pod that was ever created for a job, as the Job controller tells it."""
+        told = [
+            event["message"].removeprefix("Created pod: ").removeprefix(f"{name}-").split("-")
+            for event in self.cluster.list("events", namespace=self.namespace)
+            if event["reason"] == "SuccessfulCreate" and event["message"].startswith(f"Created pod: {name}-")
+        ]
+        return sorted((int(attempt), int(rank)) for attempt, rank, _ in told)
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the events of a job, oldest first."""
         found = self.cluster.list("events", namespace=self.namespace)

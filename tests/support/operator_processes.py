@@ -3,12 +3,14 @@
 import collections.abc
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from typing import Any
 
+import prometheus_client.parser
 import yaml
 
 from imagetrain_cluster import cluster as cluster_module
@@ -73,11 +75,15 @@ class OperatorProcess:
         folder: pathlib.Path,
         kubeconfig: pathlib.Path,
         *arguments: str,
+        port: int = 8080,
+        lease_seconds: int = 4,
     ) -> None:
         self._cluster = cluster
+        self.port = port
         self._folder = folder
         self._kubeconfig = kubeconfig
         self._arguments = arguments or ("--all-namespaces",)
+        self._lease_seconds = lease_seconds
         self._process: subprocess.Popen[str] | None = None
         self._starts = 0
 
@@ -101,9 +107,9 @@ class OperatorProcess:
                     COMMAND,
                     *self._arguments,
                     f"--trainer-image={host_files.IMAGE}",
-                    "--listen-port=8080",
+                    f"--listen-port={self.port}",
                     f"--lease-namespace={SYSTEM_NAMESPACE}",
-                    "--lease-duration-seconds=4",
+                    f"--lease-duration-seconds={self._lease_seconds}",
                     "--progress-interval-seconds=2",
                     "--log-format=json",
                 ],
@@ -142,6 +148,26 @@ class OperatorProcess:
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(20)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float) -> int:
+        """Wait for its end; return its exit status."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric's samples with these labels, as Prometheus would scrape them."""
+        text = fetch(self._cluster, "127.0.0.1", self.port, "/metrics")
+        return sum(
+            sample.value
+            for family in prometheus_client.parser.text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
     def close(self) -> None:
         """End it, whatever its state."""

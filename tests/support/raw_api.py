@@ -82,10 +82,10 @@ class RawApi:
         query = "?fieldValidation=Strict" + ("&dryRun=All" if dry_run else "")
         return self.request("POST", jobs_path() + query, as_sent(manifest))
 
-    def request(self, method: str, path: str, body: object = None) -> Answer:
-        """Send a request; what is no JSON, such as NaN, is sent as Python writes it."""
+    def request(self, method: str, path: str, body: object = None, *, kind: str = "application/json") -> Answer:
+        """Send a request of a media type; what is no JSON, such as NaN, is sent as Python writes it."""
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers = {"Content-Type": kind, "Accept": "application/json"}
         try:
             self._connection.request(method, path, data, headers)
             response = self._connection.getresponse()

@@ -52,7 +52,10 @@ def _skip(request: pytest.FixtureRequest, reason: str) -> NoReturn:
     """Skip the test and keep account of it; fail it where a cluster is required and none is named."""
     if os.environ.get(REQUIRE_VARIABLE) == "1" and not os.environ.get(KUBECONFIG_VARIABLE):
         pytest.fail(f"{REQUIRE_VARIABLE}=1 requires a cluster, but {reason}.", pytrace=False)
-    request.config.stash[_SKIPPED].setdefault(reason, set()).add(request.node.nodeid)
+    skipped = {request.node.nodeid}
+    if request.scope == "session":  # it is asked once for all tests that need it
+        skipped = {item.nodeid for item in request.session.items if request.fixturename in item.fixturenames}
+    request.config.stash[_SKIPPED].setdefault(reason, set()).update(skipped)
     pytest.skip(reason)
 
 
@@ -81,6 +84,14 @@ def cluster_fixture(request: pytest.FixtureRequest, _own_cluster: cluster.Cluste
 
     A test that stops a part of it starts that part again. Nodes other than the first may be killed.
     """
+    if isinstance(_own_cluster, str):
+        _skip(request, _own_cluster)
+    return _own_cluster
+
+
+@pytest.fixture(scope="session")
+def cluster_of_session(request: pytest.FixtureRequest, _own_cluster: cluster.Cluster | str) -> cluster.Cluster:
+    """Return the same cluster, for fixtures that live longer than a test."""
     if isinstance(_own_cluster, str):
         _skip(request, _own_cluster)
     return _own_cluster
