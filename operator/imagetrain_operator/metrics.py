@@ -21,7 +21,7 @@ class OperatorMetrics:
     """
 
     def __init__(self, jobs: Callable[[], Iterable[observed.TrainingJob]], queue_depth: Callable[[], int]) -> None:
-        self.registry = prometheus_client.CollectorRegistry()
+        self.registry = _Registry()
         prometheus_client.ProcessCollector(registry=self.registry)
         self.reconcile_seconds = prometheus_client.Histogram(
             "imagetrain_operator_reconcile_seconds",
@@ -44,7 +44,13 @@ class OperatorMetrics:
         )
         self.attempts_ended = prometheus_client.Counter(
             "imagetrain_operator_attempts_ended_total",
-            "Ended attempts by reason.",
+            "Attempts that ended without success, by reason.",
+            ["namespace", "reason"],
+            registry=self.registry,
+        )
+        self.restarts = prometheus_client.Counter(
+            "imagetrain_operator_restarts_total",
+            "Attempts that followed one that failed or was lost, by the reason why that one ended.",
             ["namespace", "reason"],
             registry=self.registry,
         )
@@ -67,9 +73,30 @@ class OperatorMetrics:
         """Count one request to the API server."""
         self.api_requests.labels(verb, code).inc()
 
+    def count_end(self, namespace: str, reason: str, *, is_followed: bool) -> None:
+        """Count an attempt that ended without success, and the restart where another attempt follows.
+
+        To go on after a suspension, whose attempt ended by the user's wish, is no restart.
+        """
+        self.attempts_ended.labels(namespace, reason).inc()
+        if is_followed and reason != "Suspended":
+            self.restarts.labels(namespace, reason).inc()
+
     def render(self) -> bytes:
         """Return all metrics as Prometheus text."""
         return prometheus_client.generate_latest(self.registry)
+
+
+class _Registry(registry.CollectorRegistry):
+    """A registry without the `_created` series, which cost a series for each real one and which no query of ours needs.
+
+    `prometheus_client.disable_created_metrics` would do it for everybody in the process.
+    """
+
+    def collect(self) -> Iterator[core.Metric]:
+        for family in super().collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
 
 
 class _JobsCollector(registry.Collector):

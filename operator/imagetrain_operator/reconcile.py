@@ -194,7 +194,8 @@ class Reconciler:
         known = {ended.attempt for ended in job.status.attempts}
         for ended in status.attempts:
             if ended.attempt not in known:
-                self._around.metrics.attempts_ended.labels(job.key.namespace, ended.reason).inc()
+                is_followed = status.attempt is not None and status.attempt > ended.attempt
+                self._around.metrics.count_end(job.key.namespace, ended.reason, is_followed=is_followed)
         started_at = conditions.parse_time(status.attempt_start_time)
         if status.phase == "Training" and job.status.phase == "Starting" and started_at is not None:
             elapsed = dt.datetime.now(dt.UTC) - started_at
@@ -221,7 +222,9 @@ class Reconciler:
                 job, paths.child_jobs(key.namespace), children.build_child_job(job, attempt, self._around.defaults)
             )
         except errors.RefusedError as error:
-            self._around.findings.put_denial(key, observed.Denial(message=str(error), is_final=error.code in (400, 422)))
+            self._around.findings.put_denial(
+                key, observed.Denial(message=str(error), is_final=error.code in (400, 422))
+            )
             self._around.queue.add_after(key, _FOREIGN_RETRY_SECONDS if error.code == 403 else 0.0)
             return
         except ValueError as error:  # the podTemplate does not fit a pod template

@@ -22,5 +22,13 @@ def test_reference_lists_exactly_the_metrics_that_a_worker_serves() -> None:
     for family in metrics.WorkerCollector("ns", "job", lambda: FULL).collect():
         suffix = "_total" if family.type == "counter" else ""
         served[family.name + suffix] = family.type
-    rows = re.findall(r"^\| `(imagetrain_\w+)` \| (\w+) \|", REFERENCE.read_text(), re.MULTILINE)
+    # Those of the operator: tests/operator/test_metrics_reference.py.
+    rows = re.findall(r"^\| `(imagetrain_(?!operator_)\w+)` \| (\w+) \|", REFERENCE.read_text(), re.MULTILINE)
     assert dict(rows) == served
+
+
+def test_each_metric_has_the_labels_that_the_reference_names() -> None:
+    for family in metrics.WorkerCollector("ns", "job", lambda: FULL).collect():
+        own = {"phase"} if family.name == "imagetrain_phase_seconds" else set()
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == {"namespace", "job"} | own
