@@ -85,7 +85,9 @@ def data_uri(_store: S3Client, _environment: dict[str, str], tmp_path_factory: p
 
 
 @pytest.fixture(scope="session")
-def _installed(cluster_of_session: cluster_module.Cluster, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def operator_kubeconfig(
+    cluster_of_session: cluster_module.Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
     """Install the kind and the operator's rights; return the kubeconfig of its ServiceAccount."""
     operator_processes.install_rights(cluster_of_session)
     return operator_processes.write_kubeconfig(cluster_of_session, tmp_path_factory.mktemp("operator"))
@@ -93,10 +95,12 @@ def _installed(cluster_of_session: cluster_module.Cluster, tmp_path_factory: pyt
 
 @pytest.fixture(scope="session")
 def _operator_of_session(
-    cluster_of_session: cluster_module.Cluster, _installed: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+    cluster_of_session: cluster_module.Cluster,
+    operator_kubeconfig: pathlib.Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> collections.abc.Iterator[operator_processes.OperatorProcess]:
     process = operator_processes.OperatorProcess(
-        cluster_of_session, tmp_path_factory.mktemp("operator-logs"), _installed
+        cluster_of_session, tmp_path_factory.mktemp("operator-logs"), operator_kubeconfig
     )
     yield process
     process.close()
