@@ -86,6 +86,26 @@ class Document:
             raise ValidationError(errors)
 
 
+def replace(document: T, **changes: object) -> T:
+    """Return a copy with some fields changed, as `dataclasses.replace` does; only those and the rules are checked.
+
+    Raises:
+        ValidationError: a change breaks a rule.
+    """
+    made = object.__new__(type(document))
+    errors: list[FieldError] = []
+    for field in document_fields(type(document)):
+        value = changes.get(field.name, getattr(document, field.name))
+        if field.name in changes and not isinstance(value, Document):
+            errors.extend(rules.value_errors(field.type, value, field.key, field.setting))
+        object.__setattr__(made, field.name, value)
+    if unknown := changes.keys() - {field.name for field in document_fields(type(document))}:
+        raise TypeError(f"{type(document).__name__} has no field {sorted(unknown)}")
+    if errors := errors or _broken_rules(made, ""):
+        raise ValidationError(errors)
+    return made
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class DocumentField:
     """One field as the decoder and the schema generator see it.

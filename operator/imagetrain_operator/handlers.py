@@ -1,5 +1,6 @@
 """The kopf handlers: they store what changed and name the job to the queue. Nothing is decided or waited for here."""
 
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -43,10 +44,24 @@ def take(kind: str | None, raw: observed.RawObject, jobs: reconcile.JobCache, wo
         work.add(key)
 
 
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Spares kopf the comparison with a last-handled state, which `on.event` handlers do not look at."""
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:  # noqa: ARG002
+        return typing.cast("kopf.BodyEssence", {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:  # noqa: ARG002
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Store nothing."""
+
+
 def build_settings() -> kopf.OperatorSettings:
     """Return kopf's settings: no events of its own, no look at CRDs and namespaces, quick to forget and to end."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = _NoDiffBase()
     settings.scanning.disabled = True
     settings.watching.chunk_size = _LIST_CHUNK
     settings.watching.connect_timeout = 10.0

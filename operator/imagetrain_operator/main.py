@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import importlib.metadata
 import logging
 import os
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 _SILENCE_SECONDS = 3 * client.WATCH_SILENCE_SECONDS  # of a child watch; it lists anew after one
 _CRD_RETRY_SECONDS = 5.0
+_CHILD_DELAY_SECONDS = 0.05  # the pods of a group change together
 _DRAIN_SECONDS = 5.0
 _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
@@ -122,11 +124,9 @@ class Operator:
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT, or until the Lease is lost; return the exit status."""
-        loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        work = queue.WorkQueue(loop.time)
+        _set_on_signals(stop)
+        work = queue.WorkQueue(asyncio.get_running_loop().time)
         figures = metrics.OperatorMetrics(lambda: self._jobs, lambda: len(work))
         chosen = self._settings
         login = lambda: client.read_connection(self._kopf_settings)  # noqa: E731
@@ -144,12 +144,7 @@ class Operator:
             )
             if not await self._first(stop, self._become_leader(api, election)):
                 return 0
-            figures.is_leader.set(1)
-            try:
-                return await self._lead(api, work, figures, election)
-            finally:
-                figures.is_leader.set(0)
-                await election.release()
+            return await self._lead(api, work, figures, election, stop)
 
     async def _become_leader(self, api: client.ApiClient, election: lease.LeaderElection) -> None:
         """Wait for the cluster, the CRD and the Lease."""
@@ -172,10 +167,13 @@ class Operator:
         work: queue.WorkQueue,
         figures: metrics.OperatorMetrics,
         election: lease.LeaderElection,
+        stop: asyncio.Event,
     ) -> int:
-        """Act as the one operator; everything of ours starts before kopf, which ends all that starts after it."""
+        """Act as the one operator until it is told to stop or the Lease is lost; hand over before kopf's slow end."""
+        figures.is_leader.set(1)
         chosen = self._settings
         child_jobs, pods = informer.ChildCache[observed.ChildJob](), informer.PodCache()
+        soon = functools.partial(work.add_after, seconds=_CHILD_DELAY_SECONDS)
         for namespace in chosen.namespaces or (None,):
             self._informers += [
                 informer.Informer(
@@ -184,7 +182,7 @@ class Operator:
                     names.LABEL_JOB,
                     parse.parse_child_job,
                     child_jobs,
-                    work.add,
+                    soon,
                     figures.watch_events.labels("Job").inc,
                 ),
                 informer.Informer(
@@ -193,7 +191,7 @@ class Operator:
                     names.LABEL_JOB,
                     parse.parse_pod,
                     pods,
-                    work.add,
+                    soon,
                     figures.watch_events.labels("Pod").inc,
                     group.remember,
                 ),
@@ -221,36 +219,49 @@ class Operator:
         )
         tasks = [_start(each.run()) for each in self._informers]
         tasks += [_start(board.run()), _start(self._audit.run())]
-        holding = _start(election.hold())
+        stopping, holding, kopf_end = _start(_wait_for(stop)), _start(election.hold()), asyncio.Event()
+        watching: asyncio.Task[None] | None = None
         try:
-            await asyncio.gather(*(each.is_synced.wait() for each in self._informers))
+            if not await self._first(stop, self._sync()):
+                return 0
             reconciler = reconcile.Reconciler(around)
             tasks += [_start(reconciler.run()) for _ in range(chosen.reconcilers)]
             registry = handlers.build_registry(self._jobs, work, figures.watch_events.labels("ImageTrainingJob").inc)
-            watching = _start(
-                kopf.operator(
-                    registry=registry,
-                    settings=self._kopf_settings,
-                    standalone=True,
-                    clusterwide=not chosen.namespaces,
-                    namespaces=chosen.namespaces,
-                )
-            )
+            watching = _start(self._watch(registry, kopf_end, stop))
             logger.info("serving %s", ", ".join(chosen.namespaces) or "all namespaces")
-            done, _ = await asyncio.wait({watching, holding, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            return self._explain_end(done, watching, holding)
+            done, _ = await asyncio.wait({stopping, watching, holding, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # raises what ended it
+            return EXIT_LEASE_LOST if holding in done else 0
         finally:
-            await _stop([holding, *tasks])
+            await _stop([stopping, holding, *tasks])
+            figures.is_leader.set(0)
+            await election.release()
+            kopf_end.set()
+            if watching is not None:
+                await asyncio.wait({watching}, timeout=_DRAIN_SECONDS)
 
-    def _explain_end(
-        self, done: set[asyncio.Task[None]], watching: asyncio.Task[None], holding: asyncio.Task[None]
-    ) -> int:
-        if holding in done:
-            watching.cancel()
-            return EXIT_LEASE_LOST
-        for task in done:
-            task.result()  # raises what ended it
-        return 0
+    async def _sync(self) -> None:
+        for each in self._informers:
+            await each.is_synced.wait()
+
+    async def _watch(self, registry: kopf.OperatorRegistry, end: asyncio.Event, stop: asyncio.Event) -> None:
+        """Run kopf until `end` is set.
+
+        kopf takes the signals for itself, and once it ends it waits for every task that was started after it, such as
+        a kept connection to /metrics; so signals are taken back.
+        """
+        ours = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=registry,
+            settings=self._kopf_settings,
+            standalone=True,
+            clusterwide=not self._settings.namespaces,
+            namespaces=self._settings.namespaces,
+            stop_flag=end,
+        )
+        _set_on_signals(stop)
+        await kopf.run_tasks(tasks, ignored=ours)
 
     @staticmethod
     async def _first(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
@@ -274,6 +285,16 @@ class Operator:
 
     def _not_ready(self) -> str:
         return "" if self._is_reachable else "the API server does not list ImageTrainingJobs"
+
+
+def _set_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _wait_for(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -21,6 +21,7 @@ from imagetrain_operator.plan.draft import Plan
 logger = logging.getLogger(__name__)
 
 _FOREIGN_RETRY_SECONDS = 5.0
+_SETTLE_SECONDS = 1.0  # in which a group that gets on is not written of: pods come in one by one
 
 
 class JobCache:
@@ -77,6 +78,7 @@ class Reconciler:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._written_at: dict[observed.Key, float] = {}
+        self._changed_at: dict[observed.Key, float] = {}
 
     async def run(self) -> None:
         """Reconcile for ever; trouble with the API server puts a job back with a growing delay."""
@@ -157,6 +159,7 @@ class Reconciler:
         self._around.findings.forget(key)
         self._around.queue.cancel(key)
         self._written_at.pop(key, None)
+        self._changed_at.pop(key, None)
         for pod in self._around.pods.of_job(key):
             if pod.is_finished:
                 self._around.pods.remove(pod)
@@ -171,14 +174,14 @@ class Reconciler:
             around.queue.add_after(key, plan.requeue_after_seconds)
 
     async def _write_status(self, job: observed.TrainingJob, plan: Plan) -> bool:
-        """Write the status if it changed; a change of figures alone waits until it is due. Tell whether it is true."""
+        """Write the status if it changed and the change is due. Tell whether it is true now."""
         if plan.status == job.status:
+            self._changed_at.pop(job.key, None)
             return True
-        if conditions.is_minor_change(job.status, plan.status):
-            wait = self._written_at.get(job.key, 0.0) + self._around.status_interval_seconds - time.monotonic()
-            if wait > 0:
-                self._around.queue.add_after(job.key, wait)
-                return False
+        wait = self._due_at(job, plan.status) - time.monotonic()
+        if wait > 0:
+            self._around.queue.add_after(job.key, wait)
+            return False
         patch = {"metadata": {"uid": job.uid}, "status": build_status_patch(job.status, plan.status)}
         path = paths.training_job_status(job.key.namespace, job.key.name)
         try:
@@ -186,9 +189,19 @@ class Reconciler:
         except errors.NotFoundError:
             return False  # deleted meanwhile; its event is on the way
         self._written_at[job.key] = time.monotonic()
+        self._changed_at.pop(job.key, None)
         self._around.jobs.put(written)
         self._count(job, plan.status)
         return True
+
+    def _due_at(self, job: observed.TrainingJob, status: JobStatus) -> float:
+        """Return when a changed status may be written: at once, but for ordinary steps and for figures alone."""
+        if not conditions.is_ordinary_change(job.status, status):
+            return 0.0
+        due = self._changed_at.setdefault(job.key, time.monotonic()) + _SETTLE_SECONDS
+        if conditions.is_minor_change(job.status, status):
+            due = max(due, self._written_at.get(job.key, 0.0) + self._around.status_interval_seconds)
+        return due
 
     def _count(self, job: observed.TrainingJob, status: JobStatus) -> None:
         known = {ended.attempt for ended in job.status.attempts}

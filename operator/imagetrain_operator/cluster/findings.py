@@ -9,7 +9,9 @@ from imagetrain_operator.cluster import client, errors
 
 logger = logging.getLogger(__name__)
 
-_INTERVAL_SECONDS = 5.0
+_INTERVAL_SECONDS = 5.0  # for one job
+# For all jobs: the API server reads every event of a namespace to find those of one object.
+_INTERVAL_OF_ALL_SECONDS = 2.0
 _STARTS_SLOWLY = ("ContainerCreating", "PodInitializing", "")
 
 
@@ -28,6 +30,7 @@ class Findings:
         self._api = api
         self._found: dict[observed.Key, Found] = {}
         self._asked_at: dict[observed.Key, float] = {}
+        self._newest_question = -_INTERVAL_OF_ALL_SECONDS
 
     def get(self, key: observed.Key) -> Found:
         """Return what is known of a job."""
@@ -47,15 +50,20 @@ class Findings:
     ) -> None:
         """Look for the newest event that tells why pods are missing (of the Job) or not starting (of a pod)."""
         now = time.monotonic()
-        if now - self._asked_at.get(key, -_INTERVAL_SECONDS) < _INTERVAL_SECONDS:
-            return
-        self._asked_at[key] = now
         newest = max(child_jobs, key=lambda child: child.attempt, default=None)
-        if newest is None:
+        is_too_soon = now < max(
+            self._asked_at.get(key, -_INTERVAL_SECONDS) + _INTERVAL_SECONDS,
+            self._newest_question + _INTERVAL_OF_ALL_SECONDS,
+        )
+        if newest is None or is_too_soon:
             return
         waiting = [pod for pod in pods if pod.attempt == newest.attempt and pod.node and pod.phase == "Pending"]
-        denial = None if pods else await self._find_message(key, newest.uid, "FailedCreate")
         slow = next((pod for pod in waiting if pod.waiting_reason in _STARTS_SLOWLY), None)
+        if pods and slow is None:
+            self._found.pop(key, None)
+            return
+        self._asked_at[key] = self._newest_question = now
+        denial = None if pods else await self._find_message(key, newest.uid, "FailedCreate")
         mount = await self._find_message(key, slow.uid, "FailedMount") if slow else ""
         self._found[key] = Found(denial=observed.Denial(message=denial) if denial else None, mount_problem=mount)
 

@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import random
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from imagetrain_operator import observed
 from imagetrain_operator.cluster import client, errors
@@ -21,7 +21,9 @@ _MAX_BACKOFF_SECONDS = 30.0
 
 
 class Child(Protocol):
-    """What the cache must know of an object."""
+    """What the cache must know of an object: a frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     @property
     def namespace(self) -> str:
@@ -57,10 +59,9 @@ class ChildCache(Generic[C]):
         """Store a child; tell whether it is news."""
         children = self._by_job.setdefault(_key(child), {})
         known = children.get(child.name)
-        if known is not None and known.resource_version == child.resource_version:
-            return False
         children[child.name] = child
-        return True
+        # Many versions differ in what the operator does not look at, such as the Job controller's finalizer.
+        return known is None or dataclasses.replace(known, resource_version=child.resource_version) != child
 
     def remove(self, child: C) -> bool:
         """Forget a child; tell whether it was known."""

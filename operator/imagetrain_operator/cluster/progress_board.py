@@ -72,7 +72,8 @@ class ProgressBoard:
                 delay = self._ask_due(session)
                 self._wake.clear()
                 try:
-                    await asyncio.wait_for(self._wake.wait(), delay)
+                    async with asyncio.timeout(delay):
+                        await self._wake.wait()
                 except TimeoutError:
                     continue
 

@@ -28,7 +28,8 @@ class WorkQueue:
         self._due: dict[observed.Key, float] = {}  # the earliest time of each delayed key
         self._order = itertools.count()
         self._failures: dict[observed.Key, int] = {}
-        self._wake = asyncio.Event()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -40,7 +41,7 @@ class WorkQueue:
         self._waiting.add(key)
         if key not in self._active:
             self._ready.append(key)
-            self._wake.set()
+            self._wake_one()
 
     def add_after(self, key: observed.Key, seconds: float) -> None:
         """Ask for a reconciliation later; the earliest of several times holds."""
@@ -49,7 +50,8 @@ class WorkQueue:
             return
         self._due[key] = due
         heapq.heappush(self._delayed, (due, next(self._order), key))
-        self._wake.set()
+        if self._delayed[0][0] == due:
+            self._set_timer()
 
     def retry(self, key: observed.Key, at_least_seconds: float = 0.0) -> float:
         """Ask for another try after a failure, each time later; return the delay in seconds."""
@@ -71,28 +73,38 @@ class WorkQueue:
 
     async def get(self) -> observed.Key:
         """Wait for the next key; the caller says `done` afterwards."""
-        while True:
-            next_due = self._move_due()
-            if self._ready:
-                key = self._ready.popleft()
-                self._waiting.discard(key)
-                self._active.add(key)
-                if self._ready:
-                    self._wake.set()  # another worker may go on with the rest
-                return key
-            self._wake.clear()
-            try:
-                timeout = None if next_due is None else max(0.0, next_due - self._clock())
-                await asyncio.wait_for(self._wake.wait(), timeout)
-            except TimeoutError:
-                continue
+        while not self._ready:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        key = self._ready.popleft()
+        self._waiting.discard(key)
+        self._active.add(key)
+        return key
 
     def done(self, key: observed.Key) -> None:
         """End the work on a key; it comes again if it was added meanwhile."""
         self._active.discard(key)
         if key in self._waiting:
             self._ready.append(key)
-            self._wake.set()
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        """Wake one worker: all of them would find one key."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():  # its worker was cancelled
+                waiter.set_result(None)
+                return
+
+    def _set_timer(self) -> None:
+        """Add the keys whose time has come, and come again at the time of the next one."""
+        next_due = self._move_due()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if next_due is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, next_due - self._clock()), self._set_timer)
 
     def _move_due(self) -> float | None:
         """Add the keys whose time has come; return the time of the next one."""

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime as dt
 
+from imagetrain_api import schema
 from imagetrain_api import status as api_status
 from imagetrain_api.status import Condition, JobStatus
 
@@ -43,18 +44,22 @@ def with_condition(
 ) -> JobStatus:
     """Return a status with one condition set; its time changes with its answer alone."""
     known = find(status, kind)
+    message = cut(message)
+    told = (known.status, known.reason, known.message, known.observed_generation) if known else None
+    if told == (answer, reason, message, generation):
+        return status
     changed_at = known.last_transition_time if known and known.status == answer else format_time(now)
     condition = Condition(
         type=kind,
         status=answer,
         reason=reason,
-        message=cut(message),
+        message=message,
         observed_generation=generation,
         last_transition_time=changed_at,
     )
     others = [other for other in status.conditions if other.type != kind]
     ordered = sorted([*others, condition], key=lambda each: api_status.CONDITIONS.index(each.type))
-    return dataclasses.replace(status, conditions=tuple(ordered))
+    return schema.replace(status, conditions=tuple(ordered))
 
 
 def is_minor_change(old: JobStatus, new: JobStatus) -> bool:
@@ -62,16 +67,25 @@ def is_minor_change(old: JobStatus, new: JobStatus) -> bool:
     return _essence(old) == _essence(new)
 
 
-def _essence(status: JobStatus) -> JobStatus:
-    return dataclasses.replace(
-        status,
-        ready="",
-        message="",
-        progress=None,
-        conditions=tuple(
-            dataclasses.replace(condition, message="", observed_generation=0) for condition in status.conditions
-        ),
+def is_ordinary_change(old: JobStatus, new: JobStatus) -> bool:
+    """Tell whether a group is just getting on, step by step within a second: one write can tell of several steps."""
+    return (
+        old.phase in _ON_ITS_WAY
+        and new.phase in _ON_ITS_WAY
+        and new.reason in _ORDINARY_REASONS
+        and (old.attempt, old.restarts, old.observed_generation) == (new.attempt, new.restarts, new.observed_generation)
     )
+
+
+_ON_ITS_WAY = ("Starting", "Restarting", "Training", "Publishing")
+_ORDINARY_REASONS = ("StartingWorkers", "WorkersReady", "Training", "Publishing")
+_MINOR_FIELDS = ("ready", "message", "progress", "conditions")
+_ESSENTIAL_FIELDS = tuple(field.name for field in dataclasses.fields(JobStatus) if field.name not in _MINOR_FIELDS)
+
+
+def _essence(status: JobStatus) -> tuple[object, ...]:
+    fields = [getattr(status, name) for name in _ESSENTIAL_FIELDS]
+    return *fields, *((each.type, each.status, each.reason) for each in status.conditions)
 
 
 def cut(text: str) -> str:

@@ -5,6 +5,7 @@ import datetime as dt
 from typing import Any
 
 from imagetrain_api import job as api_job
+from imagetrain_api import schema
 from imagetrain_api.status import JobStatus
 from imagetrain_operator import observed
 from imagetrain_operator.plan import conditions
@@ -50,7 +51,8 @@ class Draft:
     def __init__(self, seen: observed.Observation, now: dt.datetime) -> None:
         self.seen = seen
         self.now = now
-        self.status = dataclasses.replace(seen.job.status, observed_generation=seen.job.generation)
+        self.status = seen.job.status
+        self.change(observed_generation=seen.job.generation)
         self.start_attempt: int | None = None
         self.delete_job = False
         self.chief_ip = ""
@@ -67,7 +69,8 @@ class Draft:
 
     def change(self, **fields: Any) -> None:  # noqa: ANN401  # values of any field of the status
         """Set fields of the status."""
-        self.status = dataclasses.replace(self.status, **fields)
+        if any(getattr(self.status, name) != value for name, value in fields.items()):
+            self.status = schema.replace(self.status, **fields)
 
     def set_condition(self, kind: str, answer: str, reason: str, message: str = "") -> None:
         """Set one condition."""

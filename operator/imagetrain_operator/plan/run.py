@@ -9,6 +9,7 @@ from imagetrain_operator.plan.draft import Draft
 
 # Room, quota and images may come a moment after the pods; before that their absence is nothing to tell.
 _PATIENCE_SECONDS = 2.0
+_QUESTION_SECONDS = 5.0  # then events are read, where neither Job nor pods tell a reason
 
 
 def begin(draft: Draft) -> None:
@@ -138,11 +139,16 @@ def describe_waiting(draft: Draft, cause: waiting.Waiting | None) -> None:
     """Say what the workers wait for, and have it looked for where pods do not tell."""
     started_at = conditions.parse_time(draft.status.attempt_start_time)
     waited = (draft.now - started_at).total_seconds() if started_at else _PATIENCE_SECONDS
-    if waited >= _PATIENCE_SECONDS:
-        draft.investigate = True
-        draft.look_again_in(10.0)
+    if waited >= _QUESTION_SECONDS:
+        draft.investigate = cause is None or cause.reason in (
+            "StartingWorkers",
+            "VolumeNotMounted",
+            "QuotaExceeded",
+            "PodsRefused",
+        )
+        draft.look_again_in(5.0)
     else:
-        draft.look_again_in(_PATIENCE_SECONDS - waited)
+        draft.look_again_in((_PATIENCE_SECONDS if waited < _PATIENCE_SECONDS else _QUESTION_SECONDS) - waited)
     if cause is None:
         return
     is_problem = cause.reason != "StartingWorkers"
