@@ -61,8 +61,7 @@ class Plan:
 
 def run(operator: operators.Operator, plan: Plan) -> dict[str, Any]:
     """Measure one operator."""
-    folder = cluster.HOME / f"bench-{operator.name}"
-    shutil.rmtree(folder / "logs", ignore_errors=True)
+    folder = cluster.HOME / f"bench-{operator.name}-{os.getpid()}"
     there = cluster.Cluster.up(folder, nodes=0, owner=os.getpid(), audit=True, arguments=_CONTROL_PLANE)
     try:
         with _programs(operator, there, plan) as process:
