@@ -35,7 +35,7 @@ class JobCache:
         return self._jobs.get(key)
 
     def put(self, raw: observed.RawObject) -> tuple[observed.TrainingJob, bool]:
-        """Store a job; return it and whether it is news."""
+        """Store a job; return it and whether it is news: labels, annotations and the like are nothing to decide on."""
         metadata = raw["metadata"]
         key = observed.Key(metadata["namespace"], metadata["name"])
         known = self._jobs.get(key)
@@ -43,7 +43,7 @@ class JobCache:
             return known, False
         job = parse.parse_training_job(raw, known)
         self._jobs[key] = job
-        return job, True
+        return job, known is None or dataclasses.replace(known, resource_version=job.resource_version) != job
 
     def remove(self, key: observed.Key, uid: str) -> None:
         """Forget a job, unless another one of its name has come."""
