@@ -63,16 +63,15 @@ def run(operator: operators.Operator, plan: Plan) -> dict[str, Any]:
     """Measure one operator."""
     folder = cluster.HOME / f"bench-{operator.name}-{os.getpid()}"
     there = cluster.Cluster.up(folder, nodes=0, owner=os.getpid(), audit=True, arguments=_CONTROL_PLANE)
-    try:
-        with _programs(operator, there, plan) as process:
-            time.sleep(_SETTLE_SECONDS)
-            turn = _Turn(operator, there, process, plan)
-            figures = turn.latency() if plan.single_jobs else {}
-            return figures | (turn.load() if plan.jobs else {})
-    finally:
+    with contextlib.ExitStack() as ending:
+        ending.callback(there.down)
         if plan.logs:
-            shutil.copytree(there.logs, plan.logs / operator.name, dirs_exist_ok=True)
-        there.down()
+            ending.callback(shutil.copytree, there.logs, plan.logs / operator.name, dirs_exist_ok=True)
+        processes = ending.enter_context(_programs(operator, there, plan))
+        time.sleep(_SETTLE_SECONDS)
+        turn = _Turn(operator, there, processes, plan)
+        figures = turn.latency() if plan.single_jobs else {}
+        return figures | (turn.load() if plan.jobs else {})
 
 
 @contextlib.contextmanager
