@@ -37,7 +37,7 @@ class ClusterJobs:
         data_uri: str,
         output_uri: str,
         endpoint_url: str,
-        store: S3Client,
+        store: S3Client | None,
     ) -> None:
         self.cluster = cluster
         self.namespace = namespace
@@ -45,6 +45,11 @@ class ClusterJobs:
         self._output_uri = output_uri
         self._endpoint_url = endpoint_url
         self._store = store
+
+    @classmethod
+    def without_storage(cls, cluster: cluster_module.Cluster, namespace: str) -> "ClusterJobs":
+        """Return the jobs of a namespace that are not to run."""
+        return cls(cluster, namespace, "s3://nowhere/data/", "s3://nowhere/models/", "http://s3.invalid", None)
 
     def build(self, name: str = "digits", *, worker: dict[str, Any] | None = None, **spec: Any) -> Job:
         """Return a small job of two workers that runs the machine's own Python."""
@@ -174,9 +179,16 @@ class ClusterJobs:
         """Return the steps of the complete checkpoints that a run has in S3."""
         folder = f"{self._output_uri}{name}/runs/{run_id}/checkpoints/".removeprefix("s3://")
         bucket, _, prefix = folder.partition("/")
+        assert self._store is not None
         pages = self._store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         keys = [found["Key"].removeprefix(prefix) for page in pages for found in page.get("Contents", [])]
         return sorted({int(digits) for key in keys if key.endswith("manifest.json") and (digits := _digits(key))})
+
+    def read_document(self, uri: str) -> dict[str, Any]:
+        """Return a JSON document that a run has left in S3."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        document: dict[str, Any] = json.load(self._store.get_object(Bucket=bucket, Key=key)["Body"])
+        return document
 
     def wait_for_phase(self, name: str, *phases: str, seconds: float) -> dict[str, Any]:
         """Wait until a job is in one of these phases; fail at once where it ends otherwise."""

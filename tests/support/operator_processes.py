@@ -3,9 +3,11 @@
 import collections.abc
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from typing import Any
@@ -21,9 +23,18 @@ SYSTEM_NAMESPACE = "imagetrain-system"
 COMMAND = pathlib.Path(sys.prefix) / "bin" / "imagetrain-operator"
 
 
-def build_overlay(cluster: cluster_module.Cluster, name: str) -> list[dict[str, Any]]:
-    """Return the objects of an overlay, as kustomize builds them, but for the definition of the kind."""
-    text = cluster.kubectl("kustomize", str(MANIFESTS / "overlays" / name))
+def build_overlay(cluster: cluster_module.Cluster, name: str, *, namespace: str = "") -> list[dict[str, Any]]:
+    """Return the objects of an overlay, as kustomize builds them, but for the definition of the kind.
+
+    With `namespace` they are those of a copy in which the user has put that name.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(MANIFESTS, pathlib.Path(folder) / "manifests")
+        if namespace:
+            for path in (copy / "overlays" / name).glob("*.yaml"):
+                path.write_text(path.read_text().replace("namespace: imagetrain\n", f"namespace: {namespace}\n"))
+                path.write_text(path.read_text().replace("namespace: imagetrain ", f"namespace: {namespace} "))
+        text = cluster.kubectl("kustomize", str(copy / "overlays" / name))
     objects = [document for document in yaml.safe_load_all(text) if document]
     # PyYAML reads the defaults like 1e-07 in it as text.
     return [each for each in objects if each["kind"] != "CustomResourceDefinition"]
@@ -121,8 +132,12 @@ class OperatorProcess:
 
     def wait_until_serving(self, seconds: float = 30) -> None:
         """Wait until it holds the lease and watches."""
+        self.wait_for("serving", seconds=seconds)
+
+    def wait_for(self, message: str, *, seconds: float) -> None:
+        """Wait until it has logged a message that begins so."""
         deadline = time.monotonic() + seconds
-        while not any(line["message"].startswith("serving") for line in self.lines()):
+        while not any(line["message"].startswith(message) for line in self.lines()):
             assert self.is_running, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.1)
