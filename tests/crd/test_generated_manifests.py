@@ -14,7 +14,11 @@ fixed = hypothesis.settings(
     database=None,
     phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
     deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.function_scoped_fixture,
+        hypothesis.HealthCheck.filter_too_much,
+    ],
 )
 
 
@@ -55,6 +59,27 @@ def test_api_server_agrees_on_any_manifest(api_server: raw_api.RawApi, manifest:
     if answer.fields:
         near = [name for name in answer.fields for field in fields if is_near(name, field)]
         assert near, (fields, answer.message)
+
+
+@hypothesis.settings(fixed, max_examples=200)
+@hypothesis.given(pair=manifest_strategies.changes())
+def test_api_server_agrees_on_any_change(api_server: raw_api.RawApi, pair: tuple[Any, Any]) -> None:
+    (old, _), (new, _) = map(decode, pair)
+    hypothesis.assume(old is not None and new is not None)
+    assert old is not None
+    assert new is not None
+    manifests = [{**raw_api.as_sent(manifest), "metadata": {"name": "changed"}} for manifest in pair]
+    created = api_server.create(manifests[0], dry_run=False)
+    assert created.is_accepted, created.message
+    path = raw_api.jobs_path("changed")
+    try:
+        manifests[1]["metadata"]["resourceVersion"] = created.body["metadata"]["resourceVersion"]
+        answer = api_server.request("PUT", f"{path}?fieldValidation=Strict&dryRun=All", manifests[1])
+    finally:
+        api_server.request("DELETE", path)
+    refused = {error.path for error in schema.transition_errors(old.spec, new.spec, "spec")}
+    assert set(answer.fields) == refused, answer.message
+    assert answer.is_accepted == (not refused)
 
 
 def is_near(one: str, other: str) -> bool:

@@ -272,6 +272,13 @@ UPDATES: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
         ["spec.worker"],
     ),
     ({"spec.worker": {"nodeSelector": {"a": "1"}}}, {"spec.worker": {"nodeSelector": {"a": "2"}}}, ["spec.worker"]),
+    (
+        {"spec.worker.env": [{"name": "A", "value": "1"}]},
+        {"spec.worker.env": [{"name": "A", "v": "1"}]},
+        ["spec.worker"],
+    ),
+    ({"spec.worker.podTemplate": {"spec": {}}}, {"spec.worker.podTemplate": {"metadata": {}}}, ["spec.worker"]),
+    ({"spec.model.options": {"dropout": 0.1}}, {"spec.model.options": {"alpha": 0.1}}, ["spec.model"]),
     ({"spec.worker": {"nodeSelector": {"a": "1"}}}, {"spec.worker": {"nodeSelector": {"a": "1"}}}, []),
     ({}, {"spec.worker": {"env": [], "affinity": {}}}, []),
     ({}, {"spec.data.uri": "s3://datasets/other/"}, ["spec.data"]),

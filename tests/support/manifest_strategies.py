@@ -47,6 +47,16 @@ def broken_manifests(draw: st.DrawFn) -> Any:
     return manifest
 
 
+@st.composite
+def changes(draw: st.DrawFn) -> Any:
+    """Return a manifest and another of the same job, some of whose fields are others; either may break a rule."""
+    old = draw(manifests())
+    fields = {field.key: field for field in schema.document_fields(job.JobSpec)}
+    others = draw(st.sets(st.sampled_from(sorted(fields)), max_size=2))
+    values = {key: draw(_values(rules.without_none(fields[key].type), fields[key].setting)) for key in sorted(others)}
+    return old, {**old, "spec": {**old["spec"], **values}}
+
+
 def _break(draw: st.DrawFn, manifest: dict[str, Any]) -> None:
     """Replace, remove, add or rename something."""
     places = [place for place in _places(manifest) if place[1] != "namespace"]

@@ -81,7 +81,9 @@ def _build_mapping(item: rules.TypeForm, setting: Setting) -> dict[str, Any]:
     built: dict[str, Any] = {"type": "object"}
     built |= _given(maxProperties=setting.max_properties)
     if item is Any:
-        return built | {"x-kubernetes-preserve-unknown-fields": True}
+        # Not `preserve-unknown-fields` of the object itself: CEL's == in Kubernetes 1.34 then passes over keys that
+        # the other object lacks, and {value: 1} equals {valueFrom: 1}.
+        return built | {"additionalProperties": {"nullable": True, "x-kubernetes-preserve-unknown-fields": True}}
     return built | {"additionalProperties": build_scalar(item, setting)}
 
 
