@@ -54,7 +54,8 @@ def _skip(request: pytest.FixtureRequest, reason: str) -> NoReturn:
         pytest.fail(f"{REQUIRE_VARIABLE}=1 requires a cluster, but {reason}.", pytrace=False)
     skipped = {request.node.nodeid}
     if request.scope == "session":  # it is asked once for all tests that need it
-        skipped = {item.nodeid for item in request.session.items if request.fixturename in item.fixturenames}
+        name = request.fixturename
+        skipped = {item.nodeid for item in request.session.items if name in getattr(item, "fixturenames", ())}
     request.config.stash[_SKIPPED].setdefault(reason, set()).update(skipped)
     pytest.skip(reason)
 
