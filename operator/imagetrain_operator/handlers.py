@@ -36,7 +36,7 @@ def take(kind: str | None, raw: observed.RawObject, jobs: reconcile.JobCache, wo
     metadata = raw["metadata"]
     key = observed.Key(metadata["namespace"], metadata["name"])
     if kind == "DELETED":
-        jobs.remove(key, metadata["uid"])
+        jobs.remove(key, metadata.get("uid"))
         work.add(key)
         return
     _, is_news = jobs.put(raw)

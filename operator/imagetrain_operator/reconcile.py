@@ -45,10 +45,10 @@ class JobCache:
         self._jobs[key] = job
         return job, known is None or dataclasses.replace(known, resource_version=job.resource_version) != job
 
-    def remove(self, key: observed.Key, uid: str) -> None:
-        """Forget a job, unless another one of its name has come."""
+    def remove(self, key: observed.Key, uid: str | None) -> None:
+        """Forget a job, unless another one of its name has come; without a uid whichever it is."""
         known = self._jobs.get(key)
-        if known is not None and known.uid == uid:
+        if known is not None and uid in (None, known.uid):
             del self._jobs[key]
 
     def __iter__(self) -> Iterator[observed.TrainingJob]:

@@ -82,4 +82,4 @@ class WatchAudit:
         try:
             self._take("MODIFIED", await self._api.get(paths.training_job(key.namespace, key.name)))
         except errors.NotFoundError:
-            self._take("DELETED", {"metadata": {"namespace": key.namespace, "name": key.name, "uid": ""}})
+            self._take("DELETED", {"metadata": {"namespace": key.namespace, "name": key.name}})
