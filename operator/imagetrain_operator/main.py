@@ -42,13 +42,14 @@ _DRAIN_SECONDS = 5.0
 _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 EXIT_LEASE_LOST = 3
+_VERSION = importlib.metadata.version("imagetrain")
 
 
 @click.command(context_settings={"auto_envvar_prefix": "IMAGETRAIN_OPERATOR", "show_default": True})
 @click.option("--namespace", "namespaces", multiple=True, help="Namespace to serve; may be given several times.")
 @click.option("--all-namespaces", is_flag=True, help="Serve every namespace.")
 @click.option(
-    "--trainer-image", default="imagetrain.dev/trainer:{version}", help="Image of workers whose job names none."
+    "--trainer-image", default=f"imagetrain.dev/trainer:{_VERSION}", help="Image of workers whose job names none."
 )
 @click.option("--image-pull-policy", default="", help="Pull policy of those workers; empty: Kubernetes' own default.")
 @click.option("--listen-host", default="0.0.0.0", help="Address of /metrics, /healthz and /readyz.")  # noqa: S104
@@ -82,7 +83,7 @@ def main(
     try:
         chosen = settings.OperatorSettings(
             namespaces=namespaces,
-            trainer_image=trainer_image.format(version=importlib.metadata.version("imagetrain")),
+            trainer_image=trainer_image,
             lease_namespace=lease_namespace or _own_namespace(),
             identity=_identity(),
             **rest,
