@@ -195,13 +195,14 @@ class Reconciler:
         return True
 
     def _due_at(self, job: observed.TrainingJob, status: JobStatus) -> float:
-        """Return when a changed status may be written: at once, but for ordinary steps and for figures alone."""
-        if not conditions.is_ordinary_change(job.status, status):
-            return 0.0
-        due = self._changed_at.setdefault(job.key, time.monotonic()) + _SETTLE_SECONDS
+        """Return when a changed status may be written: at once, but for ordinary steps and for figures and wordings."""
+        first_seen = self._changed_at.setdefault(job.key, time.monotonic())
+        interval = self._around.status_interval_seconds
         if conditions.is_minor_change(job.status, status):
-            due = max(due, self._written_at.get(job.key, 0.0) + self._around.status_interval_seconds)
-        return due
+            if job.status.progress == status.progress:
+                return first_seen + interval  # a count of ready pods, a wording: the next step tells of them, too
+            return self._written_at.get(job.key, 0.0) + interval
+        return first_seen + _SETTLE_SECONDS if conditions.is_ordinary_change(job.status, status) else 0.0
 
     def _count(self, job: observed.TrainingJob, status: JobStatus) -> None:
         known = {ended.attempt for ended in job.status.attempts}
