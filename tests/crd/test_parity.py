@@ -1,6 +1,7 @@
 """The table of manifests, put to a real API server: it must accept and refuse what `imagetrain_api` does."""
 
 import math
+import pathlib
 from typing import Any
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 import job_tables
 import raw_api
 from imagetrain_api import job, schema
+from imagetrain_cluster import access
+
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
 # Where both refuse, and the API server's own code answers before our schema does: what it says instead of the path.
 ANSWERS = {
@@ -45,6 +49,13 @@ def test_api_server_accepts_what_the_command_accepts(api_server: raw_api.RawApi,
     manifest["metadata"].pop("resourceVersion", None)  # a create must not have it
     answer = api_server.create(manifest)
     assert answer.is_accepted, answer.message
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_api_server_accepts_every_example(
+    api_server: raw_api.RawApi, kubernetes_api: access.Access, path: pathlib.Path
+) -> None:
+    assert "created (server dry run)" in kubernetes_api.kubectl("create", "--dry-run=server", f"--filename={path}")
 
 
 @pytest.mark.parametrize(
