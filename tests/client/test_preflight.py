@@ -63,3 +63,14 @@ def test_a_named_run_needs_a_checkpoint_or_an_end(job, output):
     preflight.check_resumable(job, store, "b")
     with pytest.raises(errors.ConfigError, match="runs/c has none"):
         preflight.check_resumable(job, store, "c")
+
+
+def test_settings_that_only_kubernetes_heeds_are_named(tmp_path):
+    assert preflight.find_kubernetes_settings(jobs.build_job(tmp_path)) == ()
+    resources = {"limits": {"nvidia.com/gpu": 1}}
+    job = jobs.build_job(
+        tmp_path,
+        activeDeadlineSeconds=60,
+        worker={"resources": resources, "allowCpu": True, "nodeSelector": {"gpu": "h100"}},
+    )
+    assert preflight.find_kubernetes_settings(job) == ("spec.activeDeadlineSeconds", "spec.worker.nodeSelector")

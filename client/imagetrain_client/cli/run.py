@@ -70,6 +70,8 @@ def run(
         overrides = (*overrides, f"spec.workers={workers}")
     job = manifests.decode_manifest(manifests.read_manifest(file), overrides)
     root = (work_dir or folders.default_root(os.environ)).absolute()
+    if unheeded := preflight.find_kubernetes_settings(job):
+        click.echo(f"Only Kubernetes heeds {', '.join(unheeded)}; this run goes on without.", err=True)
     preflight.check_dataset(job)
     preflight.check_output(job)
     run_id = _choose_run(job, resume)

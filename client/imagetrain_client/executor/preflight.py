@@ -3,7 +3,7 @@
 import json
 
 from imagetrain_api import job as job_module
-from imagetrain_api import names
+from imagetrain_api import names, pod_settings, schema
 from imagetrain_trainer import errors
 from imagetrain_trainer.storage import store as store_module
 
@@ -43,6 +43,30 @@ def check_output(job: job_module.ImageTrainingJob) -> None:
         DiskFullError: no space is left there.
     """
     open_store(job.spec.output.uri, job.spec.s3).probe_writable()
+
+
+def find_kubernetes_settings(job: job_module.ImageTrainingJob) -> tuple[str, ...]:
+    """Return the paths of the settings that a job has and that only Kubernetes heeds."""
+    spec = job.spec
+    parts = (
+        ("spec", spec, _ONLY_IN_CLUSTER),
+        ("spec.s3", spec.s3, ("credentials_secret",)),
+        ("spec.worker", spec.worker, _ONLY_IN_PODS),
+    )
+    return tuple(
+        f"{path}.{schema.camel_case(name)}"
+        for path, document, fields in parts
+        for name in fields
+        if getattr(document, name) not in (None, False, (), {}, _DEFAULTS.get(name))
+    )
+
+
+_ONLY_IN_CLUSTER = ("suspend", "active_deadline_seconds", "ready_deadline_seconds", "ttl_seconds_after_finished")
+_USED_LOCALLY = ("resources", "allow_cpu")
+_ONLY_IN_PODS = tuple(
+    field.name for field in schema.document_fields(pod_settings.WorkerSettings) if field.name not in _USED_LOCALLY
+)
+_DEFAULTS = {name: getattr(pod_settings.WorkerSettings(), name) for name in _ONLY_IN_PODS}
 
 
 def find_run_to_resume(job: job_module.ImageTrainingJob, store: store_module.ObjectStore) -> str:
