@@ -78,7 +78,7 @@ def parse_documents(text: str) -> list[tuple[object, dict[str, int]]]:
     try:
         while loader.check_node():
             node = loader.get_node()
-            assert node is not None  # noqa: S101 - check_node has just said so
+            assert node is not None
             lines: dict[str, int] = {}
             _note_lines(node, "", lines)
             documents.append((loader.construct_document(node), lines))

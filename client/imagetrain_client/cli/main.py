@@ -42,7 +42,7 @@ class _LazyGroup(click.Group):
             return None
         module, _, attribute = _COMMANDS[cmd_name][0].partition(".")
         command = getattr(importlib.import_module(f"imagetrain_client.cli.{module}"), attribute)
-        assert isinstance(command, click.Command)  # noqa: S101 - the table above is right
+        assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

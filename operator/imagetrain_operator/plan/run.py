@@ -190,8 +190,10 @@ def describe_running(draft: Draft, current: group.Group) -> None:
 
 
 def _phase(status: JobStatus, told: str, chief: observed.Pod | None) -> str:
-    if told in ("publishing", "done") or (chief is not None and chief.phase == "Succeeded"):
+    if told in ("publishing", "done"):
         return "Publishing"
+    if chief is not None and chief.phase == "Succeeded":
+        return status.phase  # the others end within the second, and then the job has succeeded
     if told in ("training", "evaluating", "checkpointing"):
         return "Training"
     is_known = status.phase in ("Training", "Publishing") and conditions.is_true(status, "WorkersReady")
