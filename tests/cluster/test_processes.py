@@ -63,3 +63,17 @@ def test_output_is_appended_to_the_log(tmp_path):
         os.waitpid(process.pid, 0)
 
     assert (tmp_path / "log").read_text() == "onetwo"
+
+
+def test_process_keeps_the_descriptors_that_it_is_to_inherit_and_no_other(tmp_path):
+    kept, other = (os.open("/dev/null", os.O_RDONLY) for _ in range(2))
+    try:
+        os.set_inheritable(other, True)  # as that of a lock that the shell holds
+        script = "import os, sys; print(*(os.path.exists(f'/proc/self/fd/{word}') for word in sys.argv[1:]))"
+        command = [sys.executable, "-c", script, str(kept), str(other)]
+        process = processes.spawn(command, log=tmp_path / "log", environment={}, inherit=[kept])
+        os.waitpid(process.pid, 0)
+    finally:
+        os.close(kept)
+        os.close(other)
+    assert (tmp_path / "log").read_text() == "True False\n"

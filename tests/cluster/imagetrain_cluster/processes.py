@@ -34,9 +34,13 @@ def spawn(
     environment: collections.abc.Mapping[str, str],
     inherit: collections.abc.Iterable[int] = (),
 ) -> Process:
-    """Start a process in a session of its own, its output appended to `log`, the descriptors `inherit` kept open."""
+    """Start a process in a session of its own, its output appended to `log`, the descriptors `inherit` kept open.
+
+    No other descriptor goes with it: a lock that its starter's starter holds would be held for as long as it runs.
+    """
     words = [str(word) for word in arguments]
-    for descriptor in inherit:
+    kept = set(inherit)
+    for descriptor in kept:
         os.set_inheritable(descriptor, True)
     pid = os.posix_spawn(
         words[0],
@@ -47,9 +51,20 @@ def spawn(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable() - kept),
         ],
     )
     return of(pid)
+
+
+def _inheritable() -> set[int]:
+    """Return the descriptors that a program started now would be given, but for the standard ones."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of this listing is closed again
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.add(int(name))
+    return found
 
 
 def of(pid: int) -> Process:
