@@ -60,10 +60,11 @@ def spawn(
 def _inheritable() -> set[int]:
     """Return the descriptors that a program started now would be given, but for the standard ones."""
     found = set()
-    for name in os.listdir("/proc/self/fd"):
+    for path in pathlib.Path("/proc/self/fd").iterdir():
+        descriptor = int(path.name)
         with contextlib.suppress(OSError):  # that of this listing is closed again
-            if int(name) > 2 and os.get_inheritable(int(name)):
-                found.add(int(name))
+            if descriptor > 2 and os.get_inheritable(descriptor):
+                found.add(descriptor)
     return found
 
 
