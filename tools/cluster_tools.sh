@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Bring what the tests' Kubernetes cluster needs: Debian (or Ubuntu) packages, and Kubernetes and CoreDNS built from source
-# into the user's cache. Quick when it is there. Where no cluster can be, it says so and leaves: those tests are skipped.
+# Bring what the tests' Kubernetes cluster needs: Debian (or Ubuntu) packages, and Kubernetes, CoreDNS and Prometheus built
+# from source into the user's cache. Quick when it is there. Where no cluster can be, it says so and leaves: those tests are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +11,7 @@ declare -A package_of=(
     [/usr/lib/cni/ptp]=containernetworking-plugins [runc]=runc [unshare]=util-linux
 )
 # Those of packages that would start a service on this machine: they are unpacked into the cache, and nothing is installed.
-declare -A service_package_of=([containerd]=containerd [etcd]=etcd-server [prometheus]=prometheus)
+declare -A service_package_of=([containerd]=containerd [etcd]=etcd-server)
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 say() { echo "==> $*"; }
@@ -69,4 +69,5 @@ fi
 command -v apt-get >/dev/null || leave "its packages come from Debian or Ubuntu, and there is no apt-get here."
 install_packages
 unpack_packages
-tools/go_tools.sh kubernetes coredns versitygw
+# Debian builds its Prometheus without the discovery of pods.
+tools/go_tools.sh kubernetes coredns versitygw prometheus

@@ -15,6 +15,7 @@ CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / "
 _GO_MODULES = {
     "kubernetes": "k8s.io/kubernetes",
     "coredns": "github.com/coredns/coredns",
+    "prometheus": "github.com/prometheus/prometheus",
     "versitygw": "github.com/versity/versitygw",
 }
 """Folder under tests/tools: the Go module whose version names the folder in the cache."""
@@ -27,6 +28,8 @@ _GO_PROGRAMS = {
     "kube-proxy": "kubernetes",
     "kubectl": "kubernetes",
     "coredns": "coredns",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
     "versitygw": "versitygw",
 }
 
