@@ -193,7 +193,8 @@ def _phase(status: JobStatus, told: str, chief: observed.Pod | None) -> str:
     if told in ("publishing", "done"):
         return "Publishing"
     if chief is not None and chief.phase == "Succeeded":
-        return status.phase  # the others end within the second, and then the job has succeeded
+        # The others end within the second, and then the job has succeeded.
+        return status.phase if status.phase in ("Training", "Publishing") else "Starting"
     if told in ("training", "evaluating", "checkpointing"):
         return "Training"
     is_known = status.phase in ("Training", "Publishing") and conditions.is_true(status, "WorkersReady")
