@@ -107,6 +107,7 @@ class Pod:
         pod_reason, pod_message: status.reason and status.message, such as Evicted, NodeLost, DeadlineExceeded; "".
         disruption: reason of condition DisruptionTarget=True (PreemptionByScheduler, DeletionByTaintManager,
             EvictionByEvictionAPI, DeletionByPodGC, TerminationByKubelet); "".
+        is_gone: whether it has been deleted, and is kept for how it ended.
     """
 
     namespace: str
@@ -137,6 +138,7 @@ class Pod:
     pod_message: str
     disruption: str
     exit_container: str = names.CONTAINER
+    is_gone: bool = False
 
     @property
     def is_finished(self) -> bool:

@@ -143,12 +143,12 @@ class Reconciler:
     def _own_pods(
         self, job: observed.TrainingJob, child_jobs: tuple[observed.ChildJob, ...]
     ) -> tuple[observed.Pod, ...]:
-        """Return the job's pods, and forget those that have ended in an attempt whose Job is gone."""
+        """Return the job's pods, and forget those that are gone as their attempt's Job is."""
         run_id = children.run_id(job)  # pods of another run belonged to another job of this name
         alive = {job.status.attempt, *(child.attempt for child in child_jobs)}
         own = []
         for pod in self._around.pods.of_job(job.key):
-            if pod.is_finished and (pod.attempt not in alive or pod.run_id != run_id):
+            if pod.is_gone and (pod.attempt not in alive or pod.run_id != run_id):
                 self._around.pods.remove(pod)
             elif pod.run_id == run_id:
                 own.append(pod)
@@ -161,7 +161,7 @@ class Reconciler:
         self._written_at.pop(key, None)
         self._changed_at.pop(key, None)
         for pod in self._around.pods.of_job(key):
-            if pod.is_finished:
+            if pod.is_gone:  # others exist: their job may just not be known yet, as at the start
                 self._around.pods.remove(pod)
 
     def _follow_up(self, key: observed.Key, plan: Plan) -> None:

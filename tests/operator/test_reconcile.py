@@ -1,5 +1,6 @@
-"""The cache of jobs: what counts as news."""
+"""The reconciler's memory: what counts as news of a job, and which pods it keeps in mind."""
 
+import asyncio
 import copy
 import pathlib
 from typing import Any
@@ -7,7 +8,10 @@ from typing import Any
 import pytest
 
 import jobs
-from imagetrain_operator import observed, reconcile
+import observations
+from imagetrain_operator import metrics, observed, reconcile
+from imagetrain_operator.cluster import client, findings, informer, progress_board, queue, recorder
+from imagetrain_operator.plan import children, group
 
 
 def build_raw() -> dict[str, Any]:
@@ -44,3 +48,43 @@ def test_status_that_another_hand_changed_is_news() -> None:
     changed["metadata"]["resourceVersion"] = "11"
     changed["status"] = {"phase": "Failed"}
     assert cache.put(changed)[1]
+
+
+def build_reconciler(pods: informer.PodCache) -> reconcile.Reconciler:
+    """Return a reconciler that has heard of these pods and of no job."""
+    work = queue.WorkQueue(asyncio.get_running_loop().time)
+    cache = reconcile.JobCache()
+    figures = metrics.OperatorMetrics(lambda: cache, lambda: len(work))
+    api = client.ApiClient(lambda: pytest.fail("nothing is to be asked"), figures.count_request)
+    return reconcile.Reconciler(
+        reconcile.Surroundings(
+            api=api,
+            jobs=cache,
+            child_jobs=informer.ChildCache(),
+            pods=pods,
+            queue=work,
+            board=progress_board.ProgressBoard(1.0, work.add),
+            findings=findings.Findings(api),
+            recorder=recorder.Recorder(api, "test"),
+            metrics=figures,
+            defaults=children.Defaults(image="trainer:1", image_pull_policy=None),
+            status_interval_seconds=1.0,
+        )
+    )
+
+
+def test_pods_that_ended_are_kept_until_their_job_is_known_and_dropped_once_they_are_gone() -> None:
+    async def main() -> None:
+        pods = informer.PodCache()
+        ended = observations.build_pod(0, phase="Succeeded", exit_code=0)
+        pods.put(ended)
+        reconciler = build_reconciler(pods)
+        await reconciler.reconcile(observations.KEY)  # as at the start, when pods are listed before jobs
+        assert pods.of_job(observations.KEY) == (ended,)
+        remembered = group.remember(ended)
+        assert remembered is not None
+        pods.put(remembered)
+        await reconciler.reconcile(observations.KEY)
+        assert pods.of_job(observations.KEY) == ()
+
+    asyncio.run(main())

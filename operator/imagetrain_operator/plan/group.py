@@ -71,8 +71,9 @@ def remember(pod: observed.Pod) -> observed.Pod | None:
     The Job controller lets go of a pod as soon as it has ended, so its last state and its deletion come together.
     """
     if pod.exit_code is None:
-        return pod if pod.is_finished else None
-    return dataclasses.replace(pod, phase="Failed" if pod.exit_code else "Succeeded", is_ready=False)
+        return dataclasses.replace(pod, is_gone=True) if pod.is_finished else None
+    phase = "Failed" if pod.exit_code else "Succeeded"
+    return dataclasses.replace(pod, phase=phase, is_ready=False, is_gone=True)
 
 
 def current(seen: observed.Observation) -> Group | None:
