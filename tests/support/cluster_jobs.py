@@ -168,6 +168,13 @@ class ClusterJobs:
             assert time.monotonic() < deadline, [(pod["metadata"]["name"], pod["status"]["phase"]) for pod in pods]
             time.sleep(POLL_SECONDS)
 
+    def wait_for_ends(self, name: str, *, seconds: float) -> None:
+        """Wait until every pod of a job has ended, well or not."""
+        deadline = time.monotonic() + seconds
+        while any(pod["status"]["phase"] not in ("Succeeded", "Failed") for pod in self.pods(name)):
+            assert time.monotonic() < deadline, self.logs(name)
+            time.sleep(POLL_SECONDS)
+
     def wait_for_absence(self, name: str, *, seconds: float) -> None:
         """Wait until a job is gone."""
         deadline = time.monotonic() + seconds
@@ -184,8 +191,15 @@ class ClusterJobs:
         keys = [found["Key"].removeprefix(prefix) for page in pages for found in page.get("Contents", [])]
         return sorted({int(digits) for key in keys if key.endswith("manifest.json") and (digits := _digits(key))})
 
+    def read(self, uri: str) -> bytes:
+        """Return the bytes of an object that a run has left in S3."""
+        assert self._store is not None
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return self._store.get_object(Bucket=bucket, Key=key)["Body"].read()
+
     def read_document(self, uri: str) -> dict[str, Any]:
         """Return a JSON document that a run has left in S3."""
+        assert self._store is not None
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         document: dict[str, Any] = json.load(self._store.get_object(Bucket=bucket, Key=key)["Body"])
         return document
