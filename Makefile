@@ -20,7 +20,7 @@ versitygw: venv ## Build the S3 server of the tests into the cache (1 min at fir
 	@tools/go_tools.sh versitygw
 
 .PHONY: cluster-tools
-cluster-tools: venv ## Bring what the tests' Kubernetes cluster needs: packages, programs (8 min at first, then at once)
+cluster-tools: venv ## Bring what the tests' Kubernetes cluster needs: packages, programs (10 min at first, then at once)
 	@tools/cluster_tools.sh
 
 .PHONY: cluster
@@ -38,6 +38,10 @@ demo: venv ## Train, publish and predict on real digits from an S3 server, with 
 .PHONY: demo-fashion
 demo-fashion: venv ## The same on the 70,000 images of Fashion-MNIST
 	@folder=$$(tools/fashion_mnist.sh) && $(python) examples/demo_fashion.py "$$folder"
+
+.PHONY: demo-cluster
+demo-cluster: cluster ## Install the operator on that cluster and run the digits there, as root (1 min when the tools are built)
+	@PYTHONPATH=tests/cluster $(python) examples/demo_cluster.py
 
 .PHONY: test
 test: venv versitygw cluster-tools ## Run the tests; ARGS="tests/api -k uris" runs some of them
