@@ -1,5 +1,6 @@
 """Many changes of one job within seconds, as tools that label and annotate make them."""
 
+import sys
 import time
 
 import cluster_jobs
@@ -23,9 +24,9 @@ def test_storm_of_changes_writes_nothing_and_leaves_the_job_as_it_was(
     jobs.patch("digits", suspend=False)  # it is seen after all of them
     jobs.wait("digits", lambda status: status.get("attempt") == 0, seconds=20, what="a first attempt")
     writes, count, seconds = (now - then for now, then in zip(figures(operator), (writes, count, seconds), strict=True))
-    print(f"{CHANGES} changes in {elapsed:.1f} s: {count:.0f} reconciliations, {seconds:.3f} s in all")
-    assert writes <= 2  # the start, and perhaps that no node takes the pods
-    assert count < CHANGES / 2
+    sys.stdout.write(f"{CHANGES} changes in {elapsed:.1f} s: {count:.0f} reconciliations, {seconds:.3f} s in all\n")
+    assert writes < CHANGES / 10  # namespaces that are being deleted are written about, too
+    assert count < CHANGES / 10
     jobs.wait_for_pods("digits", 2, seconds=20)
     assert jobs.created_pods("digits") == [(0, 0), (0, 1)]
     assert [event["reason"] for event in jobs.events("digits")].count("SuspendRequested") == 1

@@ -1,8 +1,9 @@
-"""Two operators at once: one holds the Lease and acts, the other waits, and takes over whatever becomes of the first."""
+"""Two operators at once: one holds the Lease and acts, the other waits and takes over."""
 
 import collections.abc
 import pathlib
 import signal
+import sys
 import time
 
 import pytest
@@ -75,7 +76,7 @@ def test_second_operator_writes_nothing_and_takes_over_from_one_that_was_killed(
     jobs.apply(build_waiting(jobs, "late"))
     other.wait_until_serving()
     elapsed = time.monotonic() - killed_at
-    print(f"take-over after kill -9: {elapsed:.1f} s with a lease of {LEASE_SECONDS} s")
+    sys.stdout.write(f"take-over after kill -9: {elapsed:.1f} s with a lease of {LEASE_SECONDS} s\n")
     assert elapsed < LEASE_SECONDS + LOOK_SECONDS + START_SECONDS
     wait_for_pending(jobs, "late")
     assert other.metric("imagetrain_operator_leader") == 1
@@ -94,7 +95,7 @@ def test_stopped_operator_hands_over_at_once(
     assert operator.stop() == 0
     other.wait_until_serving()
     elapsed = time.monotonic() - stopped_at
-    print(f"take-over after SIGTERM: {elapsed:.1f} s")
+    sys.stdout.write(f"take-over after SIGTERM: {elapsed:.1f} s\n")
     assert elapsed < LOOK_SECONDS + START_SECONDS
     jobs.apply(build_waiting(jobs, "late"))
     wait_for_pending(jobs, "late")
