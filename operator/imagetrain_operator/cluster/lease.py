@@ -22,7 +22,8 @@ class LeaderElection:
         namespace, name: of the Lease.
         identity: this candidate, different from every other.
         duration_seconds: how long a silent leader keeps the lease.
-        renew_seconds: time between two renewals; also between two looks at another's lease.
+        renew_seconds: time between two renewals, at most a quarter of the duration; also between two looks at another's
+            lease.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class LeaderElection:
         self._name = name
         self._identity = identity
         self._duration = duration_seconds
-        self._renew = renew_seconds
+        self._renew = min(renew_seconds, duration_seconds / 4)
         self._held_until = 0.0
         self._record: Any = None
         self._record_seen = 0.0
@@ -68,10 +69,10 @@ class LeaderElection:
         while self.is_leader:
             await asyncio.sleep(self._renew)
             try:
-                if not await self._try() and not self.is_leader:
-                    break
-            except errors.ClusterError as error:
-                logger.warning("lease %s/%s was not renewed: %s", self._namespace, self._name, error)
+                async with asyncio.timeout_at(self._held_until):  # a request may wait for longer than the lease lasts
+                    await self._try()
+            except (errors.ClusterError, TimeoutError) as error:
+                logger.warning("lease %s/%s was not renewed: %s", self._namespace, self._name, str(error) or "no answer")
         logger.error("lost the lease %s/%s", self._namespace, self._name)
 
     async def release(self) -> None:
