@@ -72,7 +72,9 @@ class LeaderElection:
                 async with asyncio.timeout_at(self._held_until):  # a request may wait for longer than the lease lasts
                     await self._try()
             except (errors.ClusterError, TimeoutError) as error:
-                logger.warning("lease %s/%s was not renewed: %s", self._namespace, self._name, str(error) or "no answer")
+                logger.warning(
+                    "lease %s/%s was not renewed: %s", self._namespace, self._name, str(error) or "no answer"
+                )
         logger.error("lost the lease %s/%s", self._namespace, self._name)
 
     async def release(self) -> None:
