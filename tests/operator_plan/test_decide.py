@@ -155,6 +155,7 @@ def test_failed_worker_waits_for_its_peers_and_then_restarts_the_whole_group() -
     job = training()
     first = o.plan(job, children_=(o.build_child(is_failed=True),), pods=(o.build_pod(0), o.failed(1, 137)))
     assert (first.status.phase, first.start_attempt, first.delete_children) == ("Restarting", None, ())
+    assert first.status.message.endswith("Waiting for worker 0 to stop.")
     ended = (o.failed(0, 80), o.failed(1, 137, exit_reason="OOMKilled"))
     second = o.plan(o.carried(job, first), children_=(o.build_child(is_failed=True),), pods=ended, now=o.after(9))
     assert [child.name for child in second.delete_children] == ["digits-0"]
@@ -173,6 +174,12 @@ def test_permanent_failure_ends_the_job_at_once_and_keeps_the_pods() -> None:
     assert reasons(made) == ["AccessDenied"]
 
 
+def test_restart_tells_once_where_the_next_attempt_goes_on() -> None:
+    made = o.plan(training(), children_=(o.build_child(is_failed=True),), pods=(o.failed(0, 81), o.failed(1, 80)))
+    assert made.status.message.endswith("Attempt 1 goes on from the newest checkpoint.")
+    assert made.status.message.count("newest checkpoint") == 1
+
+
 def test_restarts_are_counted_up_to_the_limit() -> None:
     job = training(recovery={"maxRestarts": 1})
     ended = (o.failed(0, 81), o.failed(1, 80))
@@ -180,7 +187,8 @@ def test_restarts_are_counted_up_to_the_limit() -> None:
     again = (o.failed(0, 81, attempt=1), o.failed(1, 80, attempt=1))
     second = o.plan(o.carried(job, first), children_=(o.build_child(1, is_failed=True),), pods=again)
     assert (second.status.phase, second.status.reason) == ("Failed", "MaxRestartsExceeded")
-    assert "spec.recovery.maxRestarts" in second.status.message
+    assert second.status.message.endswith("It is not started again, for spec.recovery.maxRestarts allows 1 restart.")
+    assert "resumes" not in second.status.message
     assert [record.reason for record in second.status.attempts] == ["Hung", "Hung"]
 
 

@@ -20,6 +20,9 @@ _TERMINATED = 128 + signal.SIGTERM
 _UNFIT_IMAGE = ("executable file not found", "no such file or directory", "permission denied", "exec format error")
 
 
+# What most reasons end with, as those of `imagetrain_api.exit_codes` do.
+_OUTLOOK = "The group resumes from its newest checkpoint."
+
 # Ends for which the cluster or a person is to blame, and not the job.
 DISRUPTIONS = frozenset(
     {"Evicted", "NodeLost", "NodeShutdown", "PodDeleted", "Preempted", "PreemptedByScheduler", "Suspended"}
@@ -98,6 +101,11 @@ def explain_failure(pods: Sequence[observed.Pod], child: observed.ChildJob | Non
     )
 
 
+def without_outlook(message: str) -> str:
+    """Return the message of a failure without what it says of the next attempt."""
+    return message.replace(f" {_OUTLOOK}", "")
+
+
 def read_outcome(pod: observed.Pod) -> progress.WorkerOutcome | None:
     """Return what a worker said when it ended, or None where it left no readable outcome document.
 
@@ -137,7 +145,7 @@ def _explain_missing(ranks: Sequence[int], workers: int) -> Failure:
         who = f"The pod of worker {ranks[0]} was" if len(ranks) == 1 else f"The pods of workers {_list(ranks)} were"
     return Failure(
         reason="PodDeleted",
-        message=f"{who} deleted from the cluster. The group resumes from its newest checkpoint.",
+        message=f"{who} deleted from the cluster. {_OUTLOOK}",
         rank=ranks[0] if len(ranks) == 1 else None,
         is_disruption=True,
     )
@@ -168,10 +176,9 @@ def _explain_loss(pod: observed.Pod) -> Failure | None:
 
 
 def _disrupted(pod: observed.Pod, reason: str, event: str, advice: str, told: str) -> Failure:
-    resumed = "The group resumes from its newest checkpoint."
     return Failure(
         reason=reason,
-        message=_join(f"{_name(pod)} {event}.", told, resumed, advice),
+        message=_join(f"{_name(pod)} {event}.", told, _OUTLOOK, advice),
         rank=pod.rank,
         exit_code=pod.exit_code,
         is_disruption=True,
@@ -181,7 +188,7 @@ def _disrupted(pod: observed.Pod, reason: str, event: str, advice: str, told: st
 def _explain_deletion(pod: observed.Pod) -> Failure:
     return Failure(
         reason="PodDeleted",
-        message=f"The pod of {_name(pod, start='worker')} was deleted. The group resumes from its newest checkpoint.",
+        message=f"The pod of {_name(pod, start='worker')} was deleted. {_OUTLOOK}",
         rank=pod.rank,
         exit_code=pod.exit_code,
         is_disruption=True,

@@ -9,6 +9,7 @@ from imagetrain_operator.plan.draft import Draft
 
 # Room, quota and images may come a moment after the pods; before that their absence is nothing to tell.
 _PATIENCE_SECONDS = 2.0
+_MAX_RANKS_NAMED = 8  # in a message
 _QUESTION_SECONDS = 5.0  # then events are read, where neither Job nor pods tell a reason
 
 
@@ -43,10 +44,10 @@ def restart(draft: Draft, failure: failures.Failure) -> None:
     assert attempt is not None
     restarts = draft.status.restarts + (0 if failure.is_disruption else 1)
     limit = draft.spec.recovery.max_restarts
+    cause = failures.without_outlook(failure.message)
     if restarts > limit:
-        message = (
-            f"{failure.message} The job was restarted {limit} times (spec.recovery.maxRestarts), and it failed again."
-        )
+        allowed = f"{limit} restart{'' if limit == 1 else 's'}"
+        message = f"{cause} It is not started again, for spec.recovery.maxRestarts allows {allowed}."
         end.fail(draft, "MaxRestartsExceeded", message, keep_pods=True, failure=failure)
         return
     attempts.record(draft, failure.reason, failure.message, failure)
@@ -54,12 +55,7 @@ def restart(draft: Draft, failure: failures.Failure) -> None:
         draft.delete(child)
     draft.change(restarts=restarts)
     draft.announce("Warning", failure.reason, f"Attempt {attempt} ended: {failure.message}")
-    _start(
-        draft,
-        attempt + 1,
-        failure.reason,
-        f"{failure.message} Attempt {attempt + 1} goes on from the newest checkpoint.",
-    )
+    _start(draft, attempt + 1, failure.reason, f"{cause} Attempt {attempt + 1} goes on from the newest checkpoint.")
 
 
 def _start(draft: Draft, attempt: int, reason: str = "StartingWorkers", message: str = "") -> None:
@@ -215,12 +211,18 @@ def describe_silent_node(draft: Draft, current: group.Group) -> None:
 
 def wait_for_the_others(draft: Draft, failure: failures.Failure, left: tuple[observed.Pod, ...]) -> None:
     """Say that an attempt is ending, and end what the Job controller does not."""
-    names = ", ".join(str(pod.rank) for pod in sorted(left, key=lambda pod: pod.rank)[:8])
-    message = f"{failure.message} Waiting for the other workers to stop ({names})."
+    message = f"{failure.message} Waiting for {_name_ranks(left)} to stop."
     draft.set_condition("WorkersReady", conditions.FALSE, failure.reason, message)
     draft.set_condition("Training", conditions.FALSE, failure.reason, message)
     draft.set_state("Restarting", failure.reason, message)
     draft.look_again_in(group.seconds_until_lost(left, draft.now) or 30.0)
+
+
+def _name_ranks(pods: tuple[observed.Pod, ...]) -> str:
+    ranks = sorted(pod.rank for pod in pods)
+    shown = ", ".join(map(str, ranks[:_MAX_RANKS_NAMED]))
+    more = f" and {len(ranks) - _MAX_RANKS_NAMED} more" if len(ranks) > _MAX_RANKS_NAMED else ""
+    return f"worker{'s' if len(ranks) > 1 else ''} {shown}{more}"
 
 
 def suspend(draft: Draft) -> None:
@@ -230,7 +232,7 @@ def suspend(draft: Draft) -> None:
     busy = group.unfinished(draft.seen.pods, draft.now)
     reason = "SuspendRequested"
     if busy or any(not child.is_deleting for child in draft.seen.child_jobs):
-        message = f"Waiting for {len(busy)} worker(s) to save a checkpoint and stop."
+        message = f"Waiting for {_name_ranks(busy)} to save a checkpoint and stop." if busy else "The pods are stopped."
         draft.set_condition("Suspended", conditions.FALSE, "Suspending", message)
         draft.set_state("Suspending", reason, message)
         draft.look_again_in(group.seconds_until_lost(busy, draft.now) or 5.0)
