@@ -102,6 +102,18 @@ def test_what_a_container_waits_for_needs_the_user(pod, reason, parts):
         assert part in cause.message
 
 
+@pytest.mark.parametrize("kind", ["secret", "configmap"])
+def test_what_kubelet_has_not_read_yet_is_no_trouble(kind):
+    told = f"failed to sync {kind} cache: timed out waiting for the condition"
+    problem = f'MountVolume.SetUp failed for volume "cache" : {told}'
+    for cause in (
+        waiting.explain_waiting(_observe(_waiting_pod("CreateContainerConfigError", told))),
+        waiting.explain_waiting(_observe(_waiting_pod("ContainerCreating"), mount_problem=problem)),
+    ):
+        assert cause is not None
+        assert (cause.reason, cause.is_stuck) == ("StartingWorkers", False)
+
+
 @pytest.mark.parametrize(
     ("message", "advice"),
     [

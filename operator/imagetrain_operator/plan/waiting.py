@@ -28,6 +28,8 @@ _ORDINARY = frozenset({"", "ContainerCreating", "PodInitializing"})
 # Kubernetes, pkg/kubelet: `secret "x" not found`, `couldn't find key k in Secret namespace/x`.
 _NO_SECRET = re.compile(r'secrets? "([-.a-z0-9]{1,253})" not found')
 _NO_KEY = re.compile(r"couldn't find key ([-._a-zA-Z0-9]{1,253}) in Secret [-a-z0-9]{1,63}/([-.a-z0-9]{1,253})")
+# Kubernetes, pkg/kubelet/util/manager: kubelet has not read an object yet, and tries again within a second.
+_PASSING = re.compile(r"failed to sync (secret|configmap) cache")
 # The scheduler's second sentence: what driving other pods away would bring.
 _PREEMPTION = re.compile(r"\s*(no new claims to deallocate, )?preemption: .*", re.DOTALL)
 # What a mount says where nothing but the user's own doing can help.
@@ -126,7 +128,7 @@ def explain_waiting(observation: observed.Observation) -> Waiting | None:
 
 
 def _explain_containers(job: observed.TrainingJob, pods: Sequence[observed.Pod]) -> Waiting | None:
-    troubled = [pod for pod in pods if pod.waiting_reason not in _ORDINARY]
+    troubled = [pod for pod in pods if pod.waiting_reason not in _ORDINARY and not _PASSING.search(pod.waiting_message)]
     if not troubled:
         return None
     first = troubled[0]
@@ -174,7 +176,7 @@ def _explain_secret(job: observed.TrainingJob, message: str, pods: Sequence[obse
 
 def _explain_mount(observation: observed.Observation, pods: Sequence[observed.Pod]) -> Waiting | None:
     problem, placed = observation.mount_problem, [pod for pod in pods if pod.node]
-    if not problem or not placed:
+    if not problem or not placed or _PASSING.search(problem):
         return None
     return _explain_secret(observation.job, problem, placed) or Waiting(
         reason="VolumeNotMounted",
