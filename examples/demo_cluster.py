@@ -94,8 +94,12 @@ class Demo:
             client.create_bucket(Bucket=walkthrough.BUCKET)
         images = walkthrough.DEMO_FOLDER / demo.NAME / "images"
         demo.write_images(images)
-        uri = f"s3://{walkthrough.BUCKET}/datasets/{demo.NAME}/"
-        walkthrough.imagetrain("data", "pack", images, uri, "--name", demo.NAME)
+        prefix = f"datasets/{demo.NAME}/"
+        uri = f"s3://{walkthrough.BUCKET}/{prefix}"
+        if client.list_objects_v2(Bucket=walkthrough.BUCKET, Prefix=f"{prefix}dataset.json")["KeyCount"]:
+            walkthrough.imagetrain("data", "info", uri)  # of an earlier run: a data set never changes
+        else:
+            walkthrough.imagetrain("data", "pack", images, uri, "--name", demo.NAME)
 
     def _prepare_namespace(self, s3: add_ons.S3) -> None:
         """Make the namespace of the job, with the claim and with the S3 key that the manifest names."""
