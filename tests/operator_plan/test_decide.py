@@ -156,6 +156,7 @@ def test_failed_worker_waits_for_its_peers_and_then_restarts_the_whole_group() -
     first = o.plan(job, children_=(o.build_child(is_failed=True),), pods=(o.build_pod(0), o.failed(1, 137)))
     assert (first.status.phase, first.start_attempt, first.delete_children) == ("Restarting", None, ())
     assert first.status.message.endswith("Waiting for worker 0 to stop.")
+    assert first.status.ready == "1/2"
     ended = (o.failed(0, 80), o.failed(1, 137, exit_reason="OOMKilled"))
     second = o.plan(o.carried(job, first), children_=(o.build_child(is_failed=True),), pods=ended, now=o.after(9))
     assert [child.name for child in second.delete_children] == ["digits-0"]
@@ -168,7 +169,7 @@ def test_failed_worker_waits_for_its_peers_and_then_restarts_the_whole_group() -
 def test_permanent_failure_ends_the_job_at_once_and_keeps_the_pods() -> None:
     job = training()
     made = o.plan(job, children_=(o.build_child(),), pods=(o.build_pod(0), o.failed(1, 102)))
-    assert (made.status.phase, made.status.reason) == ("Failed", "AccessDenied")
+    assert (made.status.phase, made.status.reason, made.status.ready) == ("Failed", "AccessDenied", "0/2")
     assert (made.start_attempt, made.delete_children) == (None, ())
     assert conditions_of(made)["Failed"] == ("True", "AccessDenied")
     assert reasons(made) == ["AccessDenied"]

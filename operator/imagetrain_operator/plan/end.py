@@ -32,6 +32,7 @@ def fail(draft: Draft, reason: str, message: str, *, keep_pods: bool, failure: f
     else:
         attempts.record(draft, reason, message, None)
     draft.change(completion_time=conditions.format_time(draft.now))
+    draft.set_ready(0, draft.spec.workers)
     for kind in ("WorkersReady", "Training"):
         draft.set_condition(kind, conditions.FALSE, reason, "The job has failed.")
     draft.set_condition("Failed", conditions.TRUE, reason, message)

@@ -16,6 +16,9 @@ _MAX_TAIL_CHARACTERS = 300
 _KILLED = 128 + signal.SIGKILL
 _TERMINATED = 128 + signal.SIGTERM
 
+# What the trainer's storage says of these names the remedy, and more exactly than the table of codes can.
+_TOLD_WITH_ADVICE = frozenset({ExitCode.STORAGE_UNAVAILABLE, ExitCode.ACCESS_DENIED, ExitCode.NOT_FOUND})
+
 # What a runtime says where the image cannot run at all, so that no further attempt can help.
 _UNFIT_IMAGE = ("executable file not found", "no such file or directory", "permission denied", "exec format error")
 
@@ -274,9 +277,10 @@ def _explain_other_container(pod: observed.Pod) -> Failure:
 def _explain_code(pod: observed.Pod, code: int) -> Failure:
     """Explain a worker by its exit code (imagetrain_api.exit_codes) and its own account."""
     outcome = exit_codes.find_outcome(code)
+    has_own_advice = code in _TOLD_WITH_ADVICE and _own_words(pod, code) != ""
     return Failure(
         reason=outcome.reason,
-        message=_join(outcome.meaning, _account(pod, code), outcome.advice),
+        message=_join(outcome.meaning, _account(pod, code), "" if has_own_advice else outcome.advice),
         rank=pod.rank,
         exit_code=code,
         is_permanent=not outcome.is_retryable,
@@ -284,10 +288,16 @@ def _explain_code(pod: observed.Pod, code: int) -> Failure:
     )
 
 
+def _own_words(pod: observed.Pod, code: int) -> str:
+    """Return what the worker told of this end; "" where it told nothing, or of another."""
+    told = read_outcome(pod)
+    return told.message if told is not None and told.exit_code == code else ""
+
+
 def _account(pod: observed.Pod, code: int) -> str:
     told = read_outcome(pod)
-    if told is not None and told.exit_code == code and told.message:
-        return f"{_name(pod)}: {_quote(told.message)}"
+    if words := _own_words(pod, code):
+        return f"{_name(pod)}: {_quote(words)}"
     known = code in ExitCode.__members__.values()
     status = "" if known else f" ended with exit status {code}{_signal_name(code)}"
     tail = "" if told is not None else _tail(pod)

@@ -78,7 +78,8 @@ def describe_published(outputs: OutputStatus | None, accuracy: float | None) -> 
     published = len(outputs.artifacts) - len(refused)
     figure = "" if accuracy is None else f", test accuracy {accuracy:.4f}"
     held_back = f" The gate refused {', '.join(refused)}." if refused else ""
-    return f"{published} model formats are published at {folder_of(outputs)}{figure}.{held_back}"
+    formats = "1 model format is" if published == 1 else f"{published} model formats are"
+    return f"{formats} published at {folder_of(outputs)}{figure}.{held_back}"
 
 
 def folder_of(outputs: OutputStatus) -> str:

@@ -212,6 +212,7 @@ def describe_silent_node(draft: Draft, current: group.Group) -> None:
 def wait_for_the_others(draft: Draft, failure: failures.Failure, left: tuple[observed.Pod, ...]) -> None:
     """Say that an attempt is ending, and end what the Job controller does not."""
     message = f"{failure.message} Waiting for {_name_ranks(left)} to stop."
+    draft.set_ready(sum(1 for pod in left if pod.is_ready), draft.spec.workers)
     draft.set_condition("WorkersReady", conditions.FALSE, failure.reason, message)
     draft.set_condition("Training", conditions.FALSE, failure.reason, message)
     draft.set_state("Restarting", failure.reason, message)
