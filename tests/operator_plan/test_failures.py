@@ -260,6 +260,11 @@ def test_a_vanished_pod_counts_as_deleted(pods, workers, rank, who):
     assert failure.message.startswith(who)
 
 
+def test_among_workers_that_failed_alike_one_is_named_whose_log_is_left():
+    failure = _must_explain(ended(105, **DELETED), ended(105, rank=1), workers=2)
+    assert (failure.reason, failure.rank) == ("NotFound", 1)
+
+
 def test_a_vanished_pod_does_not_hide_another_cause():
     assert _must_explain(ended(102), workers=2).reason == "AccessDenied"
 

@@ -58,14 +58,16 @@ class _Suspect:
     failure: Failure
     is_deleted: bool
     ended_at: float
+    is_kept: bool = False
 
     @property
-    def guilt(self) -> tuple[int, float, bool]:
+    def guilt(self) -> tuple[int, float, bool, bool]:
         """Order of suspects, most telling first.
 
         A permanent error counts before a passing one. Then come ends that another worker's end may have caused: a hang,
         for all ranks stand still when one does; at last a worker that missed its peer, or was deleted, which the Job
-        controller does to the others once one has failed. Among equals the first counts.
+        controller does to the others once one has failed. Among equals the first counts; times are whole seconds, and
+        where they are the same, a pod whose log can still be read.
         """
         reason = self.failure.reason
         if reason in ("PeerLost", "PodDeleted", "Preempted"):
@@ -74,7 +76,7 @@ class _Suspect:
             weight = 2
         else:
             weight = 0 if self.failure.is_permanent else 1
-        return weight, self.ended_at, not self.is_deleted
+        return weight, self.ended_at, not self.is_deleted, not self.is_kept
 
 
 def explain_failure(pods: Sequence[observed.Pod], child: observed.ChildJob | None, workers: int) -> Failure | None:
@@ -138,7 +140,8 @@ def _suspect(pod: observed.Pod) -> _Suspect | None:
         return None
     began = pod.deleted_at if failure.reason == "PodDeleted" else pod.finished_at
     ended_at = began.timestamp() if began else math.inf
-    return _Suspect(failure, is_deleted=failure.reason == "PodDeleted", ended_at=ended_at)
+    is_kept = pod.deletion_deadline is None and not pod.is_gone
+    return _Suspect(failure, is_deleted=failure.reason == "PodDeleted", ended_at=ended_at, is_kept=is_kept)
 
 
 def _explain_missing(ranks: Sequence[int], workers: int) -> Failure:
