@@ -39,6 +39,10 @@ def assert_nothing_twice(jobs: cluster_jobs.ClusterJobs, attempts: int) -> None:
     assert {text: count for text, count in said.items() if count > 1} == {}
 
 
+def pod_rank(pod: dict[str, Any]) -> int:
+    return int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"])
+
+
 def assert_success(jobs: cluster_jobs.ClusterJobs, status: dict[str, Any]) -> None:
     assert (status["attempt"], status.get("attempts", [])) == (0, [])
     assert status["outputs"]["manifestUri"].endswith(f"/runs/{status['runId']}/manifest.json")
@@ -97,18 +101,18 @@ def test_job_that_finishes_while_no_operator_is_there_is_told_as_succeeded_after
 def test_job_that_failed_for_good_is_never_started_again(
     jobs: cluster_jobs.ClusterJobs, operator: operator_processes.OperatorProcess
 ) -> None:
-    uri = "s3://no-such-bucket/data/"
-    jobs.apply(jobs.build(NAME, data={"uri": uri}))
+    jobs.apply(jobs.build(NAME, data={"uri": "s3://no-such-bucket/data/"}))
     status = jobs.wait_for_phase(NAME, "Failed", seconds=100)
     assert status["reason"] == "NotFound"
-    assert "no-such-bucket" in status["message"]
+    assert "s3://no-such-bucket" in status["message"]
     operator.kill()
     operator.start()
     operator.wait_until_serving()
     jobs.apply(jobs.build("later", suspend=True))
     jobs.wait_for_phase("later", "Suspended", seconds=20)  # it has looked at every job
     assert jobs.status(NAME) == status
-    assert len(jobs.pods(NAME)) == 2
-    log = jobs.cluster.kubectl("logs", jobs.pods(NAME)[0]["metadata"]["name"], f"--namespace={jobs.namespace}")
+    (ended,) = status["attempts"]
+    named = next(pod for pod in jobs.pods(NAME) if pod_rank(pod) == ended["rank"])  # kept for its log
+    log = jobs.cluster.kubectl("logs", named["metadata"]["name"], f"--namespace={jobs.namespace}")
     assert "no-such-bucket" in log
     assert_nothing_twice(jobs, attempts=1)
