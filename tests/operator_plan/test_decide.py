@@ -181,6 +181,12 @@ def test_restart_tells_once_where_the_next_attempt_goes_on() -> None:
     assert made.status.message.count("newest checkpoint") == 1
 
 
+def test_restart_before_the_first_step_speaks_of_no_checkpoint() -> None:
+    made = o.plan(o.begun(), children_=(o.build_child(is_failed=True),), pods=(o.failed(0, 81), o.failed(1, 80)))
+    assert made.status.message.endswith("Attempt 1 follows.")
+    assert "checkpoint" not in made.status.message
+
+
 def test_restarts_are_counted_up_to_the_limit() -> None:
     job = training(recovery={"maxRestarts": 1})
     ended = (o.failed(0, 81), o.failed(1, 80))

@@ -55,7 +55,8 @@ def restart(draft: Draft, failure: failures.Failure) -> None:
         draft.delete(child)
     draft.change(restarts=restarts)
     draft.announce("Warning", failure.reason, f"Attempt {attempt} ended: {failure.message}")
-    _start(draft, attempt + 1, failure.reason, f"{cause} Attempt {attempt + 1} goes on from the newest checkpoint.")
+    outlook = "goes on from the newest checkpoint" if draft.status.progress else "follows"
+    _start(draft, attempt + 1, failure.reason, f"{cause} Attempt {attempt + 1} {outlook}.")
 
 
 def _start(draft: Draft, attempt: int, reason: str = "StartingWorkers", message: str = "") -> None:
