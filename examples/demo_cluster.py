@@ -97,7 +97,7 @@ class Demo:
         prefix = f"datasets/{demo.NAME}/"
         uri = f"s3://{walkthrough.BUCKET}/{prefix}"
         if client.list_objects_v2(Bucket=walkthrough.BUCKET, Prefix=f"{prefix}dataset.json")["KeyCount"]:
-            walkthrough.imagetrain("data", "info", uri)  # of an earlier run: a data set never changes
+            print(f"{uri} is there from an earlier run, and a data set never changes.")
         else:
             walkthrough.imagetrain("data", "pack", images, uri, "--name", demo.NAME)
 
