@@ -18,7 +18,6 @@ from imagetrain_cluster import cluster as cluster_module
 WINDOW_SECONDS = 20.0
 TOLERANCE = 0.02
 POLL_SECONDS = 0.1
-OPERATOR_PORT = 8080
 
 
 class Told(NamedTuple):
@@ -31,10 +30,10 @@ class Told(NamedTuple):
 
 @pytest.fixture
 def prometheus(
-    jobs: cluster_jobs.ClusterJobs, tmp_path: pathlib.Path
+    jobs: cluster_jobs.ClusterJobs, operator: operator_processes.OperatorProcess, tmp_path: pathlib.Path
 ) -> collections.abc.Iterator[prometheus_processes.Prometheus]:
     """Run a Prometheus for the namespace of `jobs` and for the operator."""
-    started = prometheus_processes.Prometheus(jobs.cluster, tmp_path, jobs.namespace, f"127.0.0.1:{OPERATOR_PORT}")
+    started = prometheus_processes.Prometheus(jobs.cluster, tmp_path, jobs.namespace, f"127.0.0.1:{operator.port}")
     yield started
     started.close()
 
@@ -123,6 +122,6 @@ def test_documented_rules_and_configuration_pass_prometheus_own_checks(
 def test_operator_serves_metrics_that_follow_prometheus_conventions(
     cluster: cluster_module.Cluster, operator: operator_processes.OperatorProcess
 ) -> None:
-    text = operator_processes.fetch(cluster, "127.0.0.1", OPERATOR_PORT, "/metrics")
+    text = operator_processes.fetch(cluster, "127.0.0.1", operator.port, "/metrics")
     assert "imagetrain_operator_leader 1.0" in text
     assert prometheus_processes.check(["metrics"], text) == ""

@@ -9,6 +9,7 @@ import pytest
 
 import jobs
 import observations
+from imagetrain_api import status
 from imagetrain_operator import metrics, observed, reconcile
 from imagetrain_operator.cluster import client, findings, informer, progress_board, queue, recorder
 from imagetrain_operator.plan import children, group
@@ -86,5 +87,24 @@ def test_pods_that_ended_are_kept_until_their_job_is_known_and_dropped_once_they
         pods.put(remembered)
         await reconciler.reconcile(observations.KEY)
         assert pods.of_job(observations.KEY) == ()
+
+    asyncio.run(main())
+
+
+def test_an_attempt_is_counted_when_it_ends_and_as_a_restart_where_another_follows() -> None:
+    async def main() -> None:
+        reconciler = build_reconciler(informer.PodCache())
+        job = observations.build_job(status.JobStatus(attempt=0))
+        ended = status.AttemptStatus(attempt=0, reason="OOMKilled")
+        restarted = status.JobStatus(attempt=1, attempts=(ended,))
+        reconciler._count(job, restarted)
+        reconciler._count(observations.build_job(restarted), restarted)  # told again, and counted once
+        last = status.AttemptStatus(attempt=1, reason="BadConfig")
+        reconciler._count(observations.build_job(restarted), status.JobStatus(attempt=1, attempts=(ended, last)))
+        figures = reconciler._around.metrics.registry
+        for reason, restarts in (("OOMKilled", 1), ("BadConfig", None)):
+            labels = {"namespace": "vision", "reason": reason}
+            assert figures.get_sample_value("imagetrain_operator_attempts_ended_total", labels) == 1
+            assert figures.get_sample_value("imagetrain_operator_restarts_total", labels) == restarts
 
     asyncio.run(main())
