@@ -15,7 +15,7 @@ def build_progress(report: progress.Progress) -> ProgressStatus:
         step=report.step,
         total_steps=report.total_steps,
         steps=f"{report.step}/{report.total_steps}" if report.total_steps else "",
-        images_per_second=round(report.images_per_second, 1),
+        images_per_second=round(report.images_per_second, 1) or None,  # before the first step it is not known
         eta_seconds=None if report.eta_seconds is None else round(report.eta_seconds),
         eta=None if report.eta_seconds is None else conditions.format_duration(report.eta_seconds),
         loss=_rounded(report.loss),

@@ -170,7 +170,7 @@ def describe_running(draft: Draft, current: group.Group) -> None:
     report = draft.seen.progress
     if report is not None and report.phase != "starting":
         progress = figures.build_progress(report)
-        if progress.images_per_second == 0 and draft.status.progress is not None:
+        if progress.images_per_second is None and draft.status.progress is not None:
             # Between two looks at the clock, and in evaluation, the rate is not known.
             progress = dataclasses.replace(progress, images_per_second=draft.status.progress.images_per_second)
         draft.change(progress=progress)
