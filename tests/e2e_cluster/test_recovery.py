@@ -49,7 +49,9 @@ def trained(
 ) -> cluster_jobs.ClusterJobs:
     """Return the jobs of a namespace where one trains and has a checkpoint."""
     if jobs_of_module.get(NAME) is None:
-        jobs_of_module.apply(jobs_of_module.long(NAME, worker={"topologySpreadConstraints": SPREAD}))
+        job = jobs_of_module.long(NAME, worker={"topologySpreadConstraints": SPREAD})
+        job["spec"]["training"]["epochs"] = 5000  # more than any machine does while these tests run
+        jobs_of_module.apply(job)
     wait_for_checkpoint(jobs_of_module)
     return jobs_of_module
 
