@@ -197,6 +197,7 @@ class Operator:
                     group.remember,
                 ),
             ]
+        seeker = findings.Findings(api, work.add)
         board = progress_board.ProgressBoard(chosen.progress_interval_seconds, work.add)
         around = reconcile.Surroundings(
             api=api,
@@ -205,7 +206,7 @@ class Operator:
             pods=pods,
             queue=work,
             board=board,
-            findings=findings.Findings(api),
+            findings=seeker,
             recorder=recorder.Recorder(api, chosen.identity),
             metrics=figures,
             defaults=children.Defaults(image=chosen.trainer_image, image_pull_policy=chosen.image_pull_policy or None),
@@ -219,7 +220,7 @@ class Operator:
             chosen.audit_interval_seconds,
         )
         tasks = [_start(each.run()) for each in self._informers]
-        tasks += [_start(board.run()), _start(self._audit.run())]
+        tasks += [_start(board.run()), _start(seeker.run()), _start(self._audit.run())]
         stopping, holding, kopf_end = _start(_wait_for(stop)), _start(election.hold()), asyncio.Event()
         watching: asyncio.Task[None] | None = None
         try:

@@ -125,7 +125,7 @@ class Reconciler:
             await self._delete_job(job)
         self._follow_up(key, plan)
         if plan.investigate:
-            await self._around.findings.investigate(key, seen.child_jobs, seen.pods)
+            self._around.findings.investigate(key, seen.child_jobs, seen.pods)
 
     def _observe(self, job: observed.TrainingJob) -> observed.Observation:
         around, key = self._around, job.key

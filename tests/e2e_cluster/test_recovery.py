@@ -179,12 +179,13 @@ def test_group_moves_to_another_node_when_one_dies(trained: cluster_jobs.Cluster
     killed_at = time.monotonic()
     status = trained.wait(
         NAME,
-        lambda found: found["attempt"] == before["attempt"] + 1 and found["ready"] == "2/2",
+        # More than one attempt where a pod is still sent to the node in the moment before it is tainted.
+        lambda found: found["attempt"] > before["attempt"] and found["ready"] == "2/2",
         seconds=BACK_SECONDS,
         what="group without the dead node",
     )
     sys.stdout.write(f"node killed: both workers are ready again after {time.monotonic() - killed_at:.1f} s\n")
-    ended = status["attempts"][-1]
+    ended = next(each for each in status["attempts"] if each["attempt"] == before["attempt"])
     assert (ended["reason"], ended["rank"]) == ("NodeLost", nodes.index("n2"))
     assert "n2" in ended["message"]
     assert status.get("restarts", 0) == before.get("restarts", 0)

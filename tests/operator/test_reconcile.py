@@ -66,7 +66,7 @@ def build_reconciler(pods: informer.PodCache) -> reconcile.Reconciler:
             pods=pods,
             queue=work,
             board=progress_board.ProgressBoard(1.0, work.add),
-            findings=findings.Findings(api),
+            findings=findings.Findings(api, work.add),
             recorder=recorder.Recorder(api, "test"),
             metrics=figures,
             defaults=children.Defaults(image="trainer:1", image_pull_policy=None),

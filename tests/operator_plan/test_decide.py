@@ -243,6 +243,13 @@ def test_pod_on_a_dead_node_does_not_hold_the_next_attempt() -> None:
     assert made.status.attempts[0].reason == "NodeLost"
 
 
+def test_pod_that_was_sent_to_a_dead_node_does_not_hold_the_group() -> None:
+    sent = o.pending(1, deletion_deadline=o.after(120), disruption="DeletionByTaintManager")
+    made = o.plan(training(), children_=(o.build_child(),), pods=(o.build_pod(0), sent))
+    assert [child.name for child in made.delete_children] == ["digits-0"]
+    assert (made.status.attempt, made.status.attempts[0].reason) == (1, "NodeLost")
+
+
 def test_silent_node_is_named() -> None:
     made = o.plan(training(), children_=(o.build_child(),), pods=(o.build_pod(0), o.build_pod(1, is_node_lost=True)))
     assert made.status.reason == "NodeNotReady"

@@ -1,8 +1,10 @@
 """Why pods are missing or do not start, where neither Job nor pod says so: looked for in events."""
 
+import asyncio
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
 
 from imagetrain_operator import observed, paths
 from imagetrain_operator.cluster import client, errors
@@ -10,8 +12,7 @@ from imagetrain_operator.cluster import client, errors
 logger = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 5.0  # for one job
-# For all jobs: the API server reads every event of a namespace to find those of one object.
-_INTERVAL_OF_ALL_SECONDS = 2.0
+_PAUSE_SECONDS = 0.2  # after each question
 _STARTS_SLOWLY = ("ContainerCreating", "PodInitializing", "")
 
 
@@ -23,14 +24,29 @@ class Found:
     mount_problem: str = ""
 
 
-class Findings:
-    """What was found, by job."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Question:
+    """Of which object what is asked: of a Job why it makes no pods, or of a pod why its volumes are not there."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    uid: str
+    reason: str
+
+
+class Findings:
+    """What was found, by job; one question at a time, in the order in which they were put.
+
+    Args:
+        api: the client.
+        on_change: told the key of a job of which something new was found.
+    """
+
+    def __init__(self, api: client.ApiClient, on_change: Callable[[observed.Key], None]) -> None:
         self._api = api
+        self._on_change = on_change
         self._found: dict[observed.Key, Found] = {}
         self._asked_at: dict[observed.Key, float] = {}
-        self._newest_question = -_INTERVAL_OF_ALL_SECONDS
+        self._questions: dict[observed.Key, _Question] = {}
+        self._wake = asyncio.Event()
 
     def get(self, key: observed.Key) -> Found:
         """Return what is known of a job."""
@@ -42,30 +58,42 @@ class Findings:
 
     def forget(self, key: observed.Key) -> None:
         """Forget a job."""
-        self._found.pop(key, None)
-        self._asked_at.pop(key, None)
+        for known in (self._found, self._asked_at, self._questions):
+            known.pop(key, None)
 
-    async def investigate(
+    def investigate(
         self, key: observed.Key, child_jobs: tuple[observed.ChildJob, ...], pods: tuple[observed.Pod, ...]
     ) -> None:
-        """Look for the newest event that tells why pods are missing (of the Job) or not starting (of a pod)."""
-        now = time.monotonic()
+        """Have it looked for why pods are missing (in the Job's events) or not starting (in a pod's)."""
         newest = max(child_jobs, key=lambda child: child.attempt, default=None)
-        is_too_soon = now < max(
-            self._asked_at.get(key, -_INTERVAL_SECONDS) + _INTERVAL_SECONDS,
-            self._newest_question + _INTERVAL_OF_ALL_SECONDS,
-        )
-        if newest is None or is_too_soon:
+        if newest is None:
             return
         waiting = [pod for pod in pods if pod.attempt == newest.attempt and pod.node and pod.phase == "Pending"]
         slow = next((pod for pod in waiting if pod.waiting_reason in _STARTS_SLOWLY), None)
         if pods and slow is None:
             self._found.pop(key, None)
-            return
-        self._asked_at[key] = self._newest_question = now
-        denial = None if pods else await self._find_message(key, newest.uid, "FailedCreate")
-        mount = await self._find_message(key, slow.uid, "FailedMount") if slow else ""
-        self._found[key] = Found(denial=observed.Denial(message=denial) if denial else None, mount_problem=mount)
+        elif time.monotonic() >= self._asked_at.get(key, -_INTERVAL_SECONDS) + _INTERVAL_SECONDS:
+            self._questions[key] = _Question(slow.uid, "FailedMount") if slow else _Question(newest.uid, "FailedCreate")
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Look for ever, in at most a fifth of the time: the API server reads all events of a namespace for it."""
+        while True:
+            await self._wake.wait()
+            if not self._questions:
+                self._wake.clear()
+                continue
+            key = next(iter(self._questions))
+            question = self._questions.pop(key)
+            begun = self._asked_at[key] = time.monotonic()
+            message = await self._find_message(key, question.uid, question.reason)
+            is_denial = question.reason == "FailedCreate"
+            denial = observed.Denial(message=message) if is_denial and message else None
+            found = Found(denial=denial, mount_problem="" if is_denial else message)
+            if found != self.get(key):
+                self._found[key] = found
+                self._on_change(key)
+            await asyncio.sleep(max(_PAUSE_SECONDS, 4 * (time.monotonic() - begun)))
 
     async def _find_message(self, key: observed.Key, uid: str, reason: str) -> str:
         """Return the message of the newest event of an object with a reason; "" where there is none."""

@@ -92,10 +92,15 @@ def unfinished(pods: tuple[observed.Pod, ...], now: dt.datetime) -> tuple[observ
 
 
 def is_lost(pod: observed.Pod, now: dt.datetime) -> bool:
-    """Tell whether a pod should have ended long ago, or is to be deleted on a node that does not answer."""
+    """Tell whether a pod should have ended long ago, or is to be deleted and has nothing to save.
+
+    Nothing is saved on a node that does not answer. The taint manager deletes pods there; one that never started is one
+    that was still sent to the node after its death.
+    """
     if pod.is_finished or pod.deletion_deadline is None:
         return False
-    return pod.is_node_lost or now > pod.deletion_deadline + dt.timedelta(seconds=OVERDUE_SECONDS)
+    never_started = pod.phase == "Pending" and pod.disruption == "DeletionByTaintManager"
+    return pod.is_node_lost or never_started or now > pod.deletion_deadline + dt.timedelta(seconds=OVERDUE_SECONDS)
 
 
 def seconds_until_lost(pods: tuple[observed.Pod, ...], now: dt.datetime) -> float | None:
