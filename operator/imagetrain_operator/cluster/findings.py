@@ -87,6 +87,7 @@ class Findings:
             question = self._questions.pop(key)
             begun = self._asked_at[key] = time.monotonic()
             message = await self._find_message(key, question.uid, question.reason)
+            logger.debug("%s: %s of %s: %r", key, question.reason, question.uid, message, extra={"job": str(key)})
             is_denial = question.reason == "FailedCreate"
             denial = observed.Denial(message=message) if is_denial and message else None
             found = Found(denial=denial, mount_problem="" if is_denial else message)
