@@ -3,16 +3,9 @@
 import base64
 import json
 
-import pytest
-
 import cluster_jobs
 import operator_processes
 from imagetrain_cluster import cluster as cluster_module
-
-# In a fresh operator these pass; late in a long session its reading of the Job's events has been seen to stop.
-events_may_stay_unread = pytest.mark.xfail(
-    strict=False, reason="known defect: an operator that serves for long may not read a Job's FailedCreate events"
-)
 
 
 def reason_is(reason: str) -> cluster_jobs.Condition:
@@ -67,7 +60,6 @@ def test_job_without_room_starts_when_capacity_is_added(
             cluster.set_gpus(node, 1)
 
 
-@events_may_stay_unread
 def test_denied_quota_is_told_and_the_job_starts_once_it_is_raised(jobs: cluster_jobs.ClusterJobs) -> None:
     quota = {
         "apiVersion": "v1",
@@ -87,7 +79,6 @@ def test_denied_quota_is_told_and_the_job_starts_once_it_is_raised(jobs: cluster
     jobs.wait("digits", lambda found: found.get("ready") == "2/2", seconds=90, what="two ready workers")
 
 
-@events_may_stay_unread
 def test_pods_that_the_namespace_forbids_are_told(jobs: cluster_jobs.ClusterJobs) -> None:
     jobs.apply(jobs.build(worker={"podTemplate": {"spec": {"hostNetwork": True}}}))
     status = jobs.wait("digits", reason_is("PodsRefused"), seconds=30, what="PodsRefused")

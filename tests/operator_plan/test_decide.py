@@ -35,6 +35,7 @@ def test_new_job_gets_its_first_attempt() -> None:
     assert made.status.run_id == "digits-6b1f0a44"
     assert conditions_of(made)["Accepted"] == ("True", "ValidSpec")
     assert reasons(made) == ["Started"]
+    assert made.requeue_after_seconds is not None  # a Job whose pods are refused has no further event
 
 
 def test_same_observation_gives_the_same_plan() -> None:

@@ -88,6 +88,7 @@ def start_when_possible(draft: Draft) -> None:
         if conditions.is_terminal(draft.status):
             return
     draft.start_attempt = attempt
+    draft.look_again_in(_PATIENCE_SECONDS)  # a Job that may make no pods tells nothing by itself
 
 
 def _describe_denial(draft: Draft) -> None:
