@@ -39,8 +39,8 @@ class JobCache:
         metadata = raw["metadata"]
         key = observed.Key(metadata["namespace"], metadata["name"])
         known = self._jobs.get(key)
-        if known and (known.uid, known.resource_version) == (metadata["uid"], metadata["resourceVersion"]):
-            return known, False
+        if known and known.uid == metadata["uid"] and not _is_newer(metadata["resourceVersion"], known):
+            return known, False  # the answer to a write may come after the event of a later one
         job = parse.parse_training_job(raw, known)
         self._jobs[key] = job
         return job, known is None or dataclasses.replace(known, resource_version=job.resource_version) != job
@@ -53,6 +53,13 @@ class JobCache:
 
     def __iter__(self) -> Iterator[observed.TrainingJob]:
         return iter(tuple(self._jobs.values()))
+
+
+def _is_newer(version: str, known: observed.TrainingJob) -> bool:
+    """Tell whether a version follows a known one (KEP-5504: resource versions of one kind are ordered integers)."""
+    if version.isdigit() and known.resource_version.isdigit():
+        return int(version) > int(known.resource_version)
+    return version != known.resource_version
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +122,11 @@ class Reconciler:
         now = dt.datetime.now(dt.UTC)
         seen = self._observe(job)
         plan = decide.decide(seen, now)
-        if await self._write_status(job, plan):
+        try:
+            is_told = await self._write_status(job, plan)
+        except errors.NotFoundError:
+            return  # deleted meanwhile: its event is on the way, and nothing is made for it
+        if is_told:
             await self._announce(job, plan, now)
         for child in plan.delete_children:
             await self._delete_child(key, child)
@@ -174,7 +185,11 @@ class Reconciler:
             around.queue.add_after(key, plan.requeue_after_seconds)
 
     async def _write_status(self, job: observed.TrainingJob, plan: Plan) -> bool:
-        """Write the status if it changed and the change is due. Tell whether it is true now."""
+        """Write the status if it changed and the change is due. Tell whether it is true now.
+
+        Raises:
+            NotFoundError: the job is gone.
+        """
         if plan.status == job.status:
             self._changed_at.pop(job.key, None)
             return True
@@ -184,10 +199,7 @@ class Reconciler:
             return False
         patch = {"metadata": {"uid": job.uid}, "status": build_status_patch(job.status, plan.status)}
         path = paths.training_job_status(job.key.namespace, job.key.name)
-        try:
-            written = await self._around.api.merge_patch(path, patch)
-        except errors.NotFoundError:
-            return False  # deleted meanwhile; its event is on the way
+        written = await self._around.api.merge_patch(path, patch)
         self._written_at[job.key] = time.monotonic()
         self._changed_at.pop(job.key, None)
         self._around.jobs.put(written)
@@ -225,13 +237,10 @@ class Reconciler:
         attempt = plan.start_attempt
         assert attempt is not None
         key = job.key
-        if any(
-            child.attempt == attempt and child.owner_uid == job.uid for child in self._around.child_jobs.of_job(key)
-        ):
+        if self._knows_attempt(job, attempt):
             return
         try:
-            if job.status.attempt is None or attempt == 0:
-                await self._create(job, paths.services(key.namespace), children.build_service(job))
+            await self._create(job, paths.services(key.namespace), children.build_service(job))
             created = await self._create(
                 job, paths.child_jobs(key.namespace), children.build_child_job(job, attempt, self._around.defaults)
             )
@@ -246,12 +255,15 @@ class Reconciler:
             self._around.queue.add(key)
             return
         self._around.findings.forget(key)
-        if created is not None and (child := parse.parse_child_job(created)) is not None:
+        child = parse.parse_child_job(created)
+        if child is not None and not self._knows_attempt(job, attempt):  # the watch may have told of it, and of more
             self._around.child_jobs.put(child)
 
-    async def _create(
-        self, job: observed.TrainingJob, collection: str, body: dict[str, object]
-    ) -> dict[str, object] | None:
+    def _knows_attempt(self, job: observed.TrainingJob, attempt: int) -> bool:
+        known = self._around.child_jobs.of_job(job.key)
+        return any(child.attempt == attempt and child.owner_uid == job.uid for child in known)
+
+    async def _create(self, job: observed.TrainingJob, collection: str, body: dict[str, object]) -> dict[str, object]:
         """Create a child; one that is there already is taken where it is the job's own.
 
         Raises:
@@ -277,14 +289,13 @@ class Reconciler:
         path = f"{paths.child_jobs(key.namespace)}/{child.name}"
         with contextlib.suppress(errors.NotFoundError, errors.ConflictError):  # it is gone, or another has its name
             await self._around.api.delete(path, child.uid)
-        self._around.child_jobs.put(dataclasses.replace(child, is_deleting=True, resource_version=""))
+        if any(known.uid == child.uid for known in self._around.child_jobs.of_job(key)):  # the watch may be faster
+            self._around.child_jobs.put(dataclasses.replace(child, is_deleting=True))
 
     async def _delete_job(self, job: observed.TrainingJob) -> None:
         logger.info("%s: deleting it, for spec.ttlSecondsAfterFinished is over", job.key, extra={"job": str(job.key)})
-        try:
+        with contextlib.suppress(errors.NotFoundError, errors.ConflictError):  # it is gone, or another has its name
             await self._around.api.delete(paths.training_job(job.key.namespace, job.key.name), job.uid)
-        except (errors.NotFoundError, errors.ConflictError):
-            return
 
 
 def build_status_patch(old: JobStatus, new: JobStatus) -> dict[str, object]:

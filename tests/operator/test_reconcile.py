@@ -145,3 +145,15 @@ def build_status(progress: dict[str, Any] | None = None, **fields: Any) -> statu
     return status.JobStatus(
         **{"phase": "Starting", "reason": "StartingWorkers", "attempt": 0, "progress": figures, **fields}
     )
+
+
+def test_answer_that_comes_after_a_newer_event_changes_nothing() -> None:
+    cache = reconcile.JobCache()
+    newer, older = build_raw(), build_raw()
+    newer["metadata"] |= {"resourceVersion": "100", "generation": 2}
+    older["metadata"]["resourceVersion"] = "99"
+    cache.put(newer)
+    assert not cache.put(older)[1]
+    known = cache.get(observed.Key("vision", "digits"))
+    assert known is not None
+    assert (known.resource_version, known.generation) == ("100", 2)

@@ -179,3 +179,22 @@ def carried(job_: observed.TrainingJob, made: Plan) -> observed.TrainingJob:
 def run_id() -> str:
     """Return the run's identity."""
     return children.run_id(build_job())
+
+
+RUNNING = (build_pod(0), build_pod(1))
+
+
+def training(**spec: Any) -> observed.TrainingJob:
+    """Return a job whose first attempt is at step 3."""
+    job_ = begun(**spec)
+    return carried(job_, plan(job_, children_=(build_child(),), pods=RUNNING, progress_=report(step=3)))
+
+
+def conditions_of(made: Plan) -> dict[str, tuple[str, str]]:
+    """Return answer and reason of each condition."""
+    return {each.type: (each.status, each.reason) for each in made.status.conditions}
+
+
+def reasons(made: Plan) -> list[str]:
+    """Return the reasons of the planned events."""
+    return [event.reason for event in made.events]

@@ -1,6 +1,5 @@
 """The operator under test: the real command in the cluster's client namespace, under the rights that users install."""
 
-import collections.abc
 import json
 import pathlib
 import shutil
@@ -195,6 +194,3 @@ def fetch(cluster: cluster_module.Cluster, host: str, port: int, path: str) -> s
     with urllib.request.urlopen(f"http://127.0.0.1:{cluster.forward(host, port)}{path}", timeout=10) as answer:
         text: str = answer.read().decode()
         return text
-
-
-Objects = collections.abc.Sequence[dict[str, Any]]

@@ -8,7 +8,7 @@ import asyncio
 import dataclasses
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from imagetrain_operator import observed
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 300  # ended by the server, at most; spread by a quarter so that streams do not end together
 _MAX_BACKOFF_SECONDS = 30.0
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.3, 5.0  # between two attempts to go on with a broken watch
 
 
 class Child(Protocol):
@@ -71,10 +72,6 @@ class ChildCache(Generic[C]):
         if not children:
             self._by_job.pop(key, None)
         return known is not None
-
-    def __iter__(self) -> Iterator[C]:
-        for children in self._by_job.values():
-            yield from children.values()
 
 
 class PodCache(ChildCache[observed.Pod]):
@@ -166,6 +163,7 @@ class Informer(Generic[C]):
         return version
 
     async def _follow(self, version: str) -> None:
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             seconds = int(_WATCH_SECONDS * random.uniform(0.75, 1.0))  # noqa: S311  # spread, not a secret
             params = {
@@ -177,9 +175,11 @@ class Informer(Generic[C]):
                 async for event in self._api.watch(self._path, params):
                     version = event["object"]["metadata"]["resourceVersion"]
                     self._handle(event)
+                    pause = _FIRST_PAUSE_SECONDS
             except errors.UnavailableError as error:
                 logger.info("%s: the watch broke (%s); going on from version %s", self._path, error, version)
-                await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311  # jitter, not a secret
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
+                pause = min(2 * pause, _MAX_PAUSE_SECONDS)
 
     def _handle(self, event: dict[str, Any]) -> None:
         self.last_heard = asyncio.get_running_loop().time()
