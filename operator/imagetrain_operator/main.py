@@ -172,65 +172,27 @@ class Operator:
     ) -> int:
         """Act as the one operator until it is told to stop or the Lease is lost; hand over before kopf's slow end."""
         figures.is_leader.set(1)
-        chosen = self._settings
-        child_jobs, pods = informer.ChildCache[observed.ChildJob](), informer.PodCache()
-        soon = functools.partial(work.add_after, seconds=_CHILD_DELAY_SECONDS)
-        for namespace in chosen.namespaces or (None,):
-            self._informers += [
-                informer.Informer(
-                    api,
-                    paths.child_jobs(namespace),
-                    names.LABEL_JOB,
-                    parse.parse_child_job,
-                    child_jobs,
-                    soon,
-                    figures.watch_events.labels("Job").inc,
-                ),
-                informer.Informer(
-                    api,
-                    paths.pods(namespace),
-                    names.LABEL_JOB,
-                    parse.parse_pod,
-                    pods,
-                    soon,
-                    figures.watch_events.labels("Pod").inc,
-                    group.remember,
-                ),
-            ]
-        seeker = findings.Findings(api, work.add)
-        board = progress_board.ProgressBoard(chosen.progress_interval_seconds, work.add)
-        around = reconcile.Surroundings(
-            api=api,
-            jobs=self._jobs,
-            child_jobs=child_jobs,
-            pods=pods,
-            queue=work,
-            board=board,
-            findings=seeker,
-            recorder=recorder.Recorder(api, chosen.identity),
-            metrics=figures,
-            defaults=children.Defaults(image=chosen.trainer_image, image_pull_policy=chosen.image_pull_policy or None),
-            status_interval_seconds=chosen.progress_interval_seconds,
-        )
+        around = self._build_surroundings(api, work, figures)
+        self._informers = self._build_informers(around)
         self._audit = audit.WatchAudit(
             api,
-            chosen.namespaces,
+            self._settings.namespaces,
             lambda: {job.key: job.resource_version for job in self._jobs},
             lambda kind, raw: handlers.take(kind, raw, self._jobs, work),
-            chosen.audit_interval_seconds,
+            self._settings.audit_interval_seconds,
         )
         tasks = [_start(each.run()) for each in self._informers]
-        tasks += [_start(board.run()), _start(seeker.run()), _start(self._audit.run())]
+        tasks += [_start(around.board.run()), _start(around.findings.run()), _start(self._audit.run())]
         stopping, holding, kopf_end = _start(_wait_for(stop)), _start(election.hold()), asyncio.Event()
         watching: asyncio.Task[None] | None = None
         try:
             if not await self._first(stop, self._sync()):
                 return 0
             reconciler = reconcile.Reconciler(around)
-            tasks += [_start(reconciler.run()) for _ in range(chosen.reconcilers)]
+            tasks += [_start(reconciler.run()) for _ in range(self._settings.reconcilers)]
             registry = handlers.build_registry(self._jobs, work, figures.watch_events.labels("ImageTrainingJob").inc)
             watching = _start(self._watch(registry, kopf_end, stop))
-            logger.info("serving %s", ", ".join(chosen.namespaces) or "all namespaces")
+            logger.info("serving %s", ", ".join(self._settings.namespaces) or "all namespaces")
             done, _ = await asyncio.wait({stopping, watching, holding, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # raises what ended it
@@ -242,6 +204,53 @@ class Operator:
             kopf_end.set()
             if watching is not None:
                 await asyncio.wait({watching}, timeout=_DRAIN_SECONDS)
+
+    def _build_surroundings(
+        self, api: client.ApiClient, work: queue.WorkQueue, figures: metrics.OperatorMetrics
+    ) -> reconcile.Surroundings:
+        chosen = self._settings
+        return reconcile.Surroundings(
+            api=api,
+            jobs=self._jobs,
+            child_jobs=informer.ChildCache[observed.ChildJob](),
+            pods=informer.PodCache(),
+            queue=work,
+            board=progress_board.ProgressBoard(chosen.progress_interval_seconds, work.add),
+            findings=findings.Findings(api, work.add),
+            recorder=recorder.Recorder(api, chosen.identity),
+            metrics=figures,
+            defaults=children.Defaults(image=chosen.trainer_image, image_pull_policy=chosen.image_pull_policy or None),
+            status_interval_seconds=chosen.progress_interval_seconds,
+        )
+
+    def _build_informers(self, around: reconcile.Surroundings) -> list[informer.Informer[Any]]:
+        """Return the watches of the children: of each namespace, or two of all."""
+        soon = functools.partial(around.queue.add_after, seconds=_CHILD_DELAY_SECONDS)
+        count = around.metrics.watch_events.labels
+        made: list[informer.Informer[Any]] = []
+        for namespace in self._settings.namespaces or (None,):
+            made += [
+                informer.Informer(
+                    around.api,
+                    paths.child_jobs(namespace),
+                    names.LABEL_JOB,
+                    parse.parse_child_job,
+                    around.child_jobs,
+                    soon,
+                    count("Job").inc,
+                ),
+                informer.Informer(
+                    around.api,
+                    paths.pods(namespace),
+                    names.LABEL_JOB,
+                    parse.parse_pod,
+                    around.pods,
+                    soon,
+                    count("Pod").inc,
+                    group.remember,
+                ),
+            ]
+        return made
 
     async def _sync(self) -> None:
         for each in self._informers:
