@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 import threading
 import time
 import traceback
@@ -215,6 +216,67 @@ class FlakyServer:
             self._failures -= 1
             return head % b"503 Slow Down" + b"Content-Length: 0\r\n\r\n"
         return head % b"200 OK" + b"Content-Length: 5\r\n\r\nhello"
+
+
+@pytest.mark.parametrize("arrives", [False, True])
+def test_creation_whose_connection_broke_is_sent_again_only_where_nothing_came_of_it(moto_s3, monkeypatch, arrives):
+    use(moto_s3, monkeypatch)
+    bucket = moto_s3.create_bucket(f"reset-{str(arrives).lower()}")
+    with ResettingProxy(moto_s3.endpoint_url, arrives=arrives) as endpoint:
+        objects = store.open_store(f"s3://{bucket}/", store.S3Settings(endpoint_url=endpoint))
+        if arrives:
+            with pytest.raises(errors.ObjectExistsError, match="must not exist yet"):
+                objects.put("a", b"hello", only_if_absent=True)
+        else:
+            objects.put("a", b"hello", only_if_absent=True)
+        assert objects.get("a") == b"hello"
+
+
+class ResettingProxy:
+    """A loopback proxy that resets the connection of the first PUT, before or after it reached the server."""
+
+    def __init__(self, upstream, *, arrives):
+        host, port = upstream.removeprefix("http://").rstrip("/").split(":")
+        self._upstream, self._arrives, self._is_over = (host, int(port)), arrives, False
+
+    def __enter__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._serve, daemon=True).start()
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __exit__(self, *_):
+        self._listener.close()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                self._pass_on(connection)
+
+    def _pass_on(self, connection):
+        request = connection.recv(65536)
+        while b"\r\n\r\n" not in request or (request.startswith(b"PUT") and not request.endswith(b"hello")):
+            request += connection.recv(65536)
+        breaks = request.startswith(b"PUT") and not self._is_over
+        self._is_over |= breaks
+        if breaks and not self._arrives:
+            self._reset(connection)
+            return
+        request = request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+        with socket.create_connection(self._upstream) as server:
+            server.sendall(request)
+            answer = b"".join(iter(lambda: server.recv(65536), b""))
+        if breaks:
+            self._reset(connection)
+        else:
+            connection.sendall(answer.replace(b"keep-alive", b"close"))
+
+    @staticmethod
+    def _reset(connection):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def test_content_types_are_kept(moto_s3, monkeypatch):

@@ -187,14 +187,17 @@ class S3Store(object_store.ObjectStore):
     def _put(self, key: str, body: bytes | pathlib.Path, *, mode: "PutMode", content_type: str | None) -> str | None:
         """Write; again when the connection breaks, for obstore retries no write whose body was under way.
 
-        Only an unconditional write is sent again: the lost answer of a conditional one may have been a success.
+        A server may refuse a condition before it has read the body, and then reset the connection. So a broken creation
+        is sent again only where the object is not there. A replacement is not: its lost answer may have been a success.
         """
-        for _ in range(_WRITE_ATTEMPTS - 1 if mode == "overwrite" else 0):
+        for _ in range(0 if isinstance(mode, dict) else _WRITE_ATTEMPTS - 1):
             try:
                 return self._put_once(key, body, mode=mode, content_type=content_type)
             except errors.StorageUnavailableError as e:
                 if _BROKEN_CONNECTION not in repr(e.__cause__):
                     raise
+                if mode == "create" and self.exists(key):
+                    raise _exists(self.uri_of(key)) from e
         return self._put_once(key, body, mode=mode, content_type=content_type)
 
     def _put_once(
@@ -347,6 +350,10 @@ class S3Store(object_store.ObjectStore):
 def _condition_failed(e: Exception, uri: str) -> errors.ObjectExistsError:
     if isinstance(e, obstore_errors.PreconditionError):
         return _changed(uri)
+    return _exists(uri)
+
+
+def _exists(uri: str) -> errors.ObjectExistsError:
     return errors.ObjectExistsError(f"{uri} must not exist yet, and it does. Choose another name or prefix.")
 
 
