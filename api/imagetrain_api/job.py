@@ -1,10 +1,12 @@
 """The `ImageTrainingJob` manifest: every setting of its spec, with rules and defaults."""
 
 import dataclasses
+import operator
 from collections.abc import Mapping
 from typing import ClassVar
 
 from imagetrain_api import names, uris
+from imagetrain_api.data_settings import DataSettings
 from imagetrain_api.pod_settings import GPUS_CEL, WorkerSettings
 from imagetrain_api.rules import FieldError
 from imagetrain_api.schema import Document, Rule, TransitionRule, ValidationError, decode, setting
@@ -65,13 +67,6 @@ class Metadata(Document):
         key_pattern=f"(?i:{names.LABEL_KEY})",  # Kubernetes looks at their names in lower case
         key_rule="names of annotations, such as example.com/team",
     )
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DataSettings(Document):
-    """`spec.data`: a data set made by `imagetrain data pack`."""
-
-    uri: str = setting(doc="Where dataset.json lies.", syntax=uris.SYNTAX, max_bytes=512)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +170,7 @@ def _fixed(field: str) -> TransitionRule:
     return TransitionRule(
         field,
         "stay as it is, for the run's checkpoints belong to it; create a job with another name instead",
-        lambda old, new: getattr(old, field) == getattr(new, field),
+        lambda old, new: operator.attrgetter(field)(old) == operator.attrgetter(field)(new),
         f"self.{field} == oldSelf.{field}",
     )
 
@@ -241,7 +236,7 @@ class JobSpec(Document):
     )
 
     TRANSITIONS: ClassVar[tuple[TransitionRule, ...]] = (
-        *(_fixed(field) for field in ("data", "model", "training", "output")),
+        *(_fixed(field) for field in ("data.uri", "data.sampling", "model", "training", "output")),
         *(_fixed_while_running(field) for field in ("workers", "checkpoint", "s3", "worker")),
     )
 

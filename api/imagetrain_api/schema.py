@@ -246,6 +246,8 @@ def _decode_value(kind: TypeForm, value: object, path: str, bounds: Setting, err
         value = _decode_mapping(typing.get_args(kind)[1], value, bounds)
     elif kind in (int, float):
         value = _decode_number(kind, value)
+    elif kind is str and bounds.is_int_or_string:
+        value = _decode_quantity(value)
     errors.extend(rules.value_errors(kind, value, path, bounds))
     return value
 
@@ -256,8 +258,13 @@ def _decode_mapping(item_kind: TypeForm, value: Mapping[Any, Any], bounds: Setti
     given = {key: item for key, item in value.items() if item is not None}  # the API server drops them too
     if not bounds.is_int_or_string:
         return given
-    whole = {key: _decode_number(int, item) for key, item in given.items()}
-    return {key: str(item) if type(item) is int else item for key, item in whole.items()}
+    return {key: _decode_quantity(item) for key, item in given.items()}
+
+
+def _decode_quantity(value: object) -> object:
+    """Return an integer as its text."""
+    whole = _decode_number(int, value)
+    return str(whole) if type(whole) is int else value
 
 
 def _decode_number(kind: type, value: object) -> object:
