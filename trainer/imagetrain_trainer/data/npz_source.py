@@ -17,7 +17,7 @@ _WITH_TEST = {"x_train": None, "x_test": "test"}
 _CLASSES = "classes"
 
 
-class NpzSource(sources.Source):
+class NpzSource(sources.ItemSource):
     """Images x: (n, height, width[, 1 or 3]) uint8 with labels y: (n,) integers; classes: (k,) strings.
 
     A given test split is kept. Without `classes` the names are the labels themselves.

@@ -190,7 +190,7 @@ def _check_destination(objects: store.ObjectStore) -> set[str]:
 
 def _write(
     objects: store.ObjectStore,
-    origin: sources.Source,
+    origin: sources.ItemSource,
     parts: Mapping[str, Sequence[sources.Item]],
     scanned: Mapping[str, scan.ScannedImage],
     shard_size_bytes: int,
@@ -209,7 +209,7 @@ def _write(
     return written
 
 
-def _build_record(origin: sources.Source, item: sources.Item, scanned: scan.ScannedImage) -> example.Record:
+def _build_record(origin: sources.ItemSource, item: sources.Item, scanned: scan.ScannedImage) -> example.Record:
     payload = origin.read_payload(item, is_kept=not scanned.change)
     if tfrecord.crc32c(payload) != scanned.payload_crc:
         raise errors.ConfigError(f"source must not change while it is packed, and {item.key!r} did. Pack again.")

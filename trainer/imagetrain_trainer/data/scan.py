@@ -32,7 +32,7 @@ _Result = ScannedImage | errors.ConfigError
 
 
 def scan(
-    origin: sources.Source, *, threads: int, is_stopping_at_bad: bool, on_done: Callable[[int], None]
+    origin: sources.ItemSource, *, threads: int, is_stopping_at_bad: bool, on_done: Callable[[int], None]
 ) -> tuple[dict[str, ScannedImage], dict[str, str]]:
     """Decode every image of a source.
 
@@ -64,7 +64,7 @@ def scan(
     return taken, refused
 
 
-def _scan_ahead(origin: sources.Source, threads: int) -> Iterator[tuple[sources.Item, _Result]]:
+def _scan_ahead(origin: sources.ItemSource, threads: int) -> Iterator[tuple[sources.Item, _Result]]:
     """Yield each item's result in order, with a bounded number of images under way."""
     pending: collections.deque[concurrent.futures.Future[list[tuple[sources.Item, _Result]]]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads, "imagetrain-scan") as pool:
@@ -80,7 +80,7 @@ def _scan_ahead(origin: sources.Source, threads: int) -> Iterator[tuple[sources.
             pool.shutdown(cancel_futures=True)
 
 
-def _scan_one(origin: sources.Source, item: sources.Item) -> _Result:
+def _scan_one(origin: sources.ItemSource, item: sources.Item) -> _Result:
     try:
         image = origin.read(item)
     except errors.ConfigError as e:

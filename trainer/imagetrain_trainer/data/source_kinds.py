@@ -6,7 +6,7 @@ from imagetrain_trainer import errors
 from imagetrain_trainer.data import npz_source, sources, tree_source
 
 
-def open_source(path: pathlib.Path, channels: int | None = None) -> sources.Source:
+def open_source(path: pathlib.Path, channels: int | None = None) -> sources.ItemSource:
     """Open a class-per-folder tree or an .npz file.
 
     Args:

@@ -11,7 +11,7 @@ _SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "te
 _IGNORED_NAMES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})
 
 
-class TreeSource(sources.Source):
+class TreeSource(sources.ItemSource):
     """Images at `class name/any/depth/file`; hidden files are passed over, and class names sort by code point."""
 
     def __init__(self, root: pathlib.Path, channels: int | None) -> None:
