@@ -4,6 +4,7 @@ import logging
 import os
 import pathlib
 import random
+import time
 
 import pytest
 
@@ -72,15 +73,56 @@ def test_the_least_recently_used_entries_go_first(tmp_path):
     assert all(cache.get(f"{number}") == b"x" for number in used)
 
 
+def test_the_last_use_is_written_at_most_once_in_a_while(tmp_path):
+    cache = open_cache(tmp_path, touch_seconds=1000)
+    cache.put("a", b"x")
+    (path,) = files_of(tmp_path)[0]
+    soon, late = time.time() - 900, time.time() - 1100
+    for stamp, is_kept in ((soon, True), (late, False)):
+        os.utime(path, (stamp, stamp))
+        cache.get("a")
+        assert (path.stat().st_mtime == pytest.approx(stamp, abs=1e-3)) is is_kept
+
+
 def test_the_limit_holds_after_every_put(tmp_path):
     randomness = random.Random(3)
-    cache = open_cache(tmp_path, 100_000)
-    for number in range(400):
-        cache.put(f"{number}", randomness.randbytes(randomness.randrange(20_000)))
-        if not number % 20:
+    evictions = 0
+    for epoch in range(20):
+        cache = open_cache(tmp_path, 100_000, f"{epoch}")  # the one before is not read any more
+        for number in range(20):
+            cache.put(f"{number}", randomness.randbytes(randomness.randrange(8_000)))
             assert disk_bytes(tmp_path) == cache.used_bytes <= 100_000
-    assert cache.counters.puts == 400
-    assert cache.counters.evictions > 300
+        assert cache.counters.puts >= 12
+        evictions += cache.counters.evictions
+    assert evictions > 150
+
+
+def test_a_set_that_is_being_read_keeps_what_it_has(tmp_path):
+    cache = open_cache(tmp_path, 10 * 4096)
+    for number in range(20):
+        cache.put(f"{number}", b"x")
+    assert [cache.get(f"{number}") is not None for number in range(20)] == [True] * 10 + [False] * 10
+    assert (cache.counters.puts, cache.counters.refused, cache.counters.evictions) == (10, 10, 0)
+
+
+def test_sets_that_are_read_at_the_same_time_come_to_equal_parts(tmp_path):
+    first, second = open_cache(tmp_path, 40 * 4096, "one"), open_cache(tmp_path, 40 * 4096, "two")
+    for number in range(60):
+        first.put(f"{number}", b"x")
+    for number in range(60):
+        second.put(f"{number}", b"x")
+    held = [sum(cache.get(f"{number}") is not None for number in range(60)) for cache in (first, second)]
+    assert sum(held) >= 36
+    assert min(held) >= 17
+
+
+def test_a_lower_limit_than_the_run_before_is_kept_from_the_start(tmp_path):
+    cache = open_cache(tmp_path, 20 * 4096)
+    for number in range(20):
+        cache.put(f"{number}", b"x")
+    smaller = open_cache(tmp_path, 5 * 4096)
+    assert disk_bytes(tmp_path) == smaller.used_bytes <= 5 * 4096
+    assert smaller.counters.evictions >= 15
 
 
 def test_what_is_larger_than_the_cache_is_not_kept_and_displaces_nothing(tmp_path):
@@ -147,3 +189,12 @@ def test_a_file_in_the_folders_place_turns_the_cache_off_with_one_warning(tmp_pa
         assert cache.get("a") is None
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert not cache.is_writable
+
+
+def test_what_proved_wrong_can_be_discarded(tmp_path):
+    cache = open_cache(tmp_path)
+    cache.put("a", b"right by its CRC, and not what the index says")
+    cache.discard("a")
+    cache.discard("never there")
+    assert cache.get("a") is None
+    assert cache.used_bytes == disk_bytes(tmp_path) == 0

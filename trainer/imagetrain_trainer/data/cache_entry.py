@@ -37,6 +37,11 @@ def name_scope(scope: str) -> str:
     return hashlib.blake2b(scope.encode("utf-8", "surrogatepass"), digest_size=_SCOPE_DIGITS // 2).hexdigest()
 
 
+def scope_of(file_name: str) -> str:
+    """Return `name_scope` of an entry's scope."""
+    return file_name[:_SCOPE_DIGITS]
+
+
 def name_file(scope_name: str, identity: bytes) -> str:
     """Return an entry's file name."""
     return f"{scope_name}-{hashlib.blake2b(identity, digest_size=_KEY_DIGITS // 2).hexdigest()}"

@@ -4,6 +4,7 @@ A cache may lose anything at any time and is never wrong: every byte of an entry
 with the disk makes it a smaller cache, not a failed run. `cache_folder` has the files, `cache_entry` their bytes.
 """
 
+import contextlib
 import dataclasses
 import errno
 import logging
@@ -11,15 +12,16 @@ import os
 import pathlib
 import threading
 import time
+import weakref
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import cache_entry, cache_folder
+from imagetrain_trainer.data import cache_claims, cache_entry, cache_folder
 
 logger = logging.getLogger(__name__)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PASSING = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
-_MISSING = frozenset({errno.ENOENT})
+_FULL_SECONDS = 30.0  # after an eviction that found nothing to remove: looking at all files at each put would be slow
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +52,10 @@ class CacheCounters:
 
 
 class DiskCache:
-    """Bytes by key in a folder of bounded size; the least recently used entries go first.
+    """Bytes by key in a folder of bounded size; what goes when it is full is in `cache_eviction`.
 
-    Thread-safe, usable after a fork, and safe against processes that are killed. Nothing needs closing.
+    Thread-safe, usable after a fork, and safe against processes that are killed. Nothing needs closing: the scope
+    counts as being read until the last object of it is gone.
     """
 
     def __init__(self, folder: str | pathlib.Path, max_bytes: int, scope: str, *, touch_seconds: float = 60) -> None:
@@ -79,6 +82,7 @@ class DiskCache:
         self._owners = {os.geteuid(), 0}
         self._is_writable = True
         self._has_warned = False
+        self._full_until = 0.0
         self._prepare()
 
     @property
@@ -106,7 +110,7 @@ class DiskCache:
         try:
             descriptor = os.open(self._folder.path_of(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as e:
-            if e.errno not in _MISSING:
+            if e.errno != errno.ENOENT:
                 self._warn(e, "an entry cannot be read")
             self._count(misses=1)
             return None
@@ -141,6 +145,16 @@ class DiskCache:
             if e.errno not in (errno.EROFS, errno.EPERM, errno.EACCES):
                 self._warn(e, "an entry's time cannot be set")
 
+    def discard(self, key: str) -> None:
+        """Delete what was put under a key of this scope, for its content turned out to be wrong."""
+        identity = cache_entry.identify(self._scope, key)
+        name = cache_entry.name_file(self._scope_name, identity)
+        try:
+            size_bytes = pathlib.Path(self._folder.path_of(name)).stat().st_size
+        except OSError:
+            return  # it is not here, or cannot be read either
+        self._folder.remove(name, size_bytes)
+
     def put(self, key: str, data: bytes) -> bool:
         """Keep bytes under a key of this scope; return whether they are stored now.
 
@@ -149,6 +163,37 @@ class DiskCache:
         is_stored = self._is_writable and self._try_put(key, bytes(data))
         self._count(**({"puts": 1, "put_bytes": len(data)} if is_stored else {"refused": 1}))
         return is_stored
+
+    def claim(self, key: str) -> cache_claims.Claim | None:
+        """Ask to be the one who fetches a piece that is not here, among the threads and processes of this node.
+
+        Returns:
+            A claim: fetch, put, then release it (or leave its `with` block). None: another is at it; `wait` for it.
+            Who cannot be kept apart from others, for the disk is in trouble, gets a claim as well.
+        """
+        if not self._is_writable:
+            return cache_claims.Claim()
+        try:
+            return cache_claims.claim(self._folder.claim_path_of(self._name(key)))
+        except FileNotFoundError:  # somebody emptied the folder
+            self._prepare()
+            return cache_claims.Claim()
+        except OSError as e:
+            self._stop_writing(e)
+            return cache_claims.Claim()
+
+    def wait(self, key: str, timeout_seconds: float) -> bytes | None:
+        """Get what another is fetching, once it is here; None when it did not come: then fetch it without a claim.
+
+        Args:
+            key: for which `claim` returned None.
+            timeout_seconds: most time to wait. A process that ends, however it ends, is not waited for.
+        """
+        cache_claims.wait(self._folder.claim_path_of(self._name(key)), timeout_seconds)
+        return self.get(key)
+
+    def _name(self, key: str) -> str:
+        return cache_entry.name_file(self._scope_name, cache_entry.identify(self._scope, key))
 
     def _try_put(self, key: str, data: bytes) -> bool:
         identity = cache_entry.identify(self._scope, key)
@@ -179,14 +224,22 @@ class DiskCache:
         return True
 
     def _make_room(self, size_bytes: int) -> bool:
-        evicted = self._folder.make_room(size_bytes)
-        if evicted is not None:
-            self._count(evictions=evicted.entries, evicted_bytes=evicted.size_bytes)
-        return evicted is not None
+        if time.monotonic() < self._full_until:
+            return False
+        evicted = self._folder.make_room(size_bytes, self._scope_name)
+        if evicted is None:
+            return False
+        if not evicted.entries:
+            self._full_until = time.monotonic() + _FULL_SECONDS
+        self._count(evictions=evicted.entries, evicted_bytes=evicted.size_bytes)
+        return True
 
     def _prepare(self) -> None:
         try:
             self._owners = {os.geteuid(), 0, self._folder.prepare()}
+            weakref.finalize(self, os.close, self._folder.hold_scope(self._scope_name))
+            if self._folder.used_bytes() > self._folder.max_bytes:  # a former run was allowed more
+                self._make_room(0)
         except OSError as e:
             self._stop_writing(e)
 
