@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 import s3_servers
-from imagetrain_trainer.data import dataset, example, reader, sampler, shard_writer
+from imagetrain_trainer.data import blocks, dataset, example, reader, sampler, shard_writer
 from imagetrain_trainer.storage import store
 
 BATCH = 64
@@ -112,8 +112,9 @@ def main() -> None:
         write_data_set(objects, arguments.records, arguments.record_bytes)
         options = reader.ReaderOptions(in_memory_bytes=0)
         with reader.DatasetReader(objects, "train", options) as records:
-            plan = sampler.Sampler(records.records, BATCH)
-            read_records(records, sampler.Sampler(records.records, BATCH, 9))  # warm connections and page cache
+            layout = blocks.plan_split(records.dataset.splits["train"])
+            plan = sampler.Sampler(layout, BATCH)
+            read_records(records, sampler.Sampler(layout, BATCH, 9))  # warm connections and page cache
             bare = measure("ranges alone", lambda: read_bare(records, objects, plan))
             ours = measure("GET + CRC + parse", lambda: read_records(records, plan))
             print(f"ratio {ours / bare:.2f}")

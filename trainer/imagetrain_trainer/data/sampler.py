@@ -1,47 +1,81 @@
 """Which records make up which step: pure functions of (seed, step), without I/O, state or clock.
 
-An epoch is a permutation of the split's records, cut into `steps_per_epoch` batches of near-equal size. The worker
-count enters last and only slices a batch, so it never changes what a step holds; a mid-epoch resume needs the step
-alone.
+An epoch is an order of the split's records, cut into `steps_per_epoch` batches of near-equal size. The worker count
+enters last and only slices a batch, so it never changes what a step holds; a mid-epoch resume needs the step alone.
 """
+
+import enum
+import threading
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from imagetrain_trainer.data import hashing
+from imagetrain_trainer.data import block_shuffle, blocks, class_weights, hashing
 
 _STREAM_PERMUTATION = 1
 _CACHED_EPOCHS = 2  # the epoch being read and the one that read-ahead has begun
 
 
-class Sampler:
-    """The batches of all epochs over one split.
+class Order(enum.Enum):
+    """How an epoch orders the records."""
 
-    Batch b of an epoch holds the permuted records from b * records // steps to (b + 1) * records // steps, so each
-    record appears exactly once an epoch, sizes differ by one at most, and none exceeds `global_batch_size`.
+    SHUFFLED = "shuffled"
+    """Anew in each epoch: a small split as a whole, a large one by blocks (see `block_shuffle`)."""
+    STORED = "stored"
+    """As stored, for validation and test."""
+
+
+class _EpochOrder(Protocol):
+    def read(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """Return the record ids at positions [start, stop) of the epoch."""
+
+
+class Sampler:
+    """The batches of all epochs over one split. Thread-safe.
+
+    Batch b of an epoch holds the positions b * records // steps to (b + 1) * records // steps of the epoch's order, so
+    each record appears exactly once an epoch (or as often as the class weights say), sizes differ by one at most, and
+    none exceeds `global_batch_size`.
     """
 
-    def __init__(self, records: int, global_batch_size: int, seed: int = 0, *, shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        layout: blocks.Layout,
+        global_batch_size: int,
+        seed: int = 0,
+        *,
+        order: Order = Order.SHUFFLED,
+        weights: class_weights.ClassWeights | None = None,
+    ) -> None:
         """Plan the epochs.
 
         Args:
-            records: records in the split, at least 1.
+            layout: blocks of the split, which has at least 1 record.
             global_batch_size: most records in a step, over all workers.
-            seed: of the permutations; any integer.
-            shuffle: False keeps the stored order, for validation and test.
+            seed: of the orders; any integer.
+            order: of an epoch.
+            weights: how often each record comes in a shuffled epoch; None: once. The epoch's length stays the same.
 
         Raises:
-            ValueError: a count is below 1.
+            ValueError: a count is below 1, or the weights are for another split or for the stored order.
         """
-        for name, value in (("records", records), ("global_batch_size", global_batch_size)):
+        for name, value in (("records", layout.records), ("global_batch_size", global_batch_size)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value!r}.")
-        self.records = records
+        if weights is not None and weights.records != layout.records:
+            raise ValueError(f"weights must be for {layout.records} records, got {weights.records!r}.")
+        if weights is not None and order is not Order.SHUFFLED:
+            raise ValueError(f"order must be {Order.SHUFFLED} where there are weights, got {order!r}.")
+        self.layout = layout
+        self.records = layout.records
         self.global_batch_size = global_batch_size
         self.seed = seed
-        self.shuffle = shuffle
-        self.steps_per_epoch = -(-records // global_batch_size)
-        self._permutations: dict[int, npt.NDArray[np.int64]] = {}
+        self.order = order
+        self.steps_per_epoch = -(-self.records // global_batch_size)
+        self._weights = weights
+        self._epochs: dict[int, _EpochOrder] = {}
+        self._lock = threading.Lock()
 
     def position(self, step: int) -> tuple[int, int]:
         """Return (epoch, step in the epoch) of a global step; all count from 0.
@@ -54,31 +88,51 @@ class Sampler:
         return divmod(step, self.steps_per_epoch)
 
     def batch_records(self, step: int) -> npt.NDArray[np.int64]:
-        """Return the record ids of a global step, shape (1..global_batch_size,)."""
+        """Return the record ids of a global step, shape (1..global_batch_size,).
+
+        Records that lie together come together, so that the contiguous parts of the workers read little twice.
+        """
         epoch, batch = self.position(step)
         start = batch * self.records // self.steps_per_epoch
         stop = (batch + 1) * self.records // self.steps_per_epoch
-        if not self.shuffle:
+        if self.order is Order.STORED:
             return np.arange(start, stop, dtype=np.int64)
-        return self.permutation(epoch)[start:stop]
+        return self._epoch_order(epoch).read(start, stop)
 
     def worker_records(self, step: int, rank: int, world_size: int) -> npt.NDArray[np.int64]:
         """Return one worker's contiguous part of a step's record ids; empty when workers outnumber the records."""
         batch = self.batch_records(step)
         return batch[slice_for(len(batch), rank, world_size)]
 
-    def permutation(self, epoch: int) -> npt.NDArray[np.int64]:
-        """Return all record ids in the epoch's order, shape (records,), read-only; the last epochs are kept."""
-        known = self._permutations.get(epoch)
-        if known is not None:
-            return known
+    def _epoch_order(self, epoch: int) -> _EpochOrder:
+        # Other threads wait here, rather than do the same work, while one makes an epoch's order.
+        with self._lock:
+            known = self._epochs.pop(epoch, None)
+            self._epochs[epoch] = known or self._make_order(epoch)
+            while len(self._epochs) > _CACHED_EPOCHS:
+                self._epochs.pop(next(iter(self._epochs)))
+            return self._epochs[epoch]
+
+    def _make_order(self, epoch: int) -> _EpochOrder:
+        draws = self._weights.draws(self.seed, epoch) if self._weights else None
+        if not self.layout.is_resident:
+            return block_shuffle.BlockOrder(self.layout, self.seed, epoch, draws)
         words = hashing.hash_u64(self.seed, epoch, _STREAM_PERMUTATION, np.arange(self.records))
-        order = np.argsort(words, kind="stable").astype(np.int64, copy=False)
-        order.flags.writeable = False
-        # A fresh dict, so that another thread's look-up never sees one change size.
-        kept = list(self._permutations.items())[1 - _CACHED_EPOCHS :]
-        self._permutations = dict([*kept, (epoch, order)])
-        return order
+        permutation = np.argsort(words, kind="stable").astype(np.int64, copy=False)
+        if draws is not None:
+            permutation = np.repeat(np.arange(self.records), draws)[permutation]
+        return _WholeOrder(permutation)
+
+
+class _WholeOrder:
+    """An order that is held as a whole."""
+
+    def __init__(self, record_ids: npt.NDArray[np.int64]) -> None:
+        self._record_ids = record_ids
+        self._record_ids.flags.writeable = False
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        return self._record_ids[start:stop]
 
 
 def slice_for(size: int, rank: int, world_size: int) -> slice:

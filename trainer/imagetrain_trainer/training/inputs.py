@@ -10,7 +10,7 @@ from numpy import typing as npt
 
 from imagetrain_api import job
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import pipeline, prefetch, reader, sampler
+from imagetrain_trainer.data import blocks, pipeline, prefetch, reader, sampler
 from imagetrain_trainer.training import augmentation
 
 
@@ -101,7 +101,8 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
 
 def build_sampler(records: reader.DatasetReader, spec: job.JobSpec) -> sampler.Sampler:
     """Return the order of the training split."""
-    return sampler.Sampler(records.records, spec.training.global_batch_size, seed=spec.training.seed)
+    layout = blocks.plan_split(records.dataset.splits[records.split])
+    return sampler.Sampler(layout, spec.training.global_batch_size, seed=spec.training.seed)
 
 
 def check_batches(records: int, steps_per_epoch: int, world_size: int) -> None:
