@@ -11,7 +11,7 @@ import random
 from typing import TypeVar
 
 from imagetrain_api import model_manifest, names, schema
-from imagetrain_trainer.storage import store
+from imagetrain_trainer.storage import range_reads, store
 
 CLASSES = ("cat", "dog", "owl")
 CREATED_AT = "2026-01-14T10:15:30.000000Z"
@@ -171,6 +171,9 @@ class HookedStore(store.ObjectStore):
     def delete(self, keys: collections.abc.Iterable[str]) -> None:
         kept = tuple(keys)
         self._run("delete", lambda: self._inner.delete(kept))
+
+    def open_range_reads(self, concurrency: int) -> range_reads.RangeReads:
+        return self._inner.open_range_reads(concurrency)
 
     def child(self, prefix: str) -> "HookedStore":
         return type(self)(self._inner.child(prefix), self._before, self._after, self.calls)

@@ -7,7 +7,9 @@ full disk is told from a denied write.
 A file that is being written is called `NAME#RANDOM`. `list` does not show it; a killed writer leaves one behind.
 """
 
+import asyncio
 import builtins
+import concurrent.futures
 import contextlib
 import errno
 import fcntl
@@ -19,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.storage import object_store
+from imagetrain_trainer.storage import object_store, range_reads
 
 _PARTIAL_MARK = "#"
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -39,18 +41,19 @@ class LocalStore(object_store.ObjectStore):
         """The store's folder."""
         return self._root
 
-    def _path(self, key: str) -> pathlib.Path:
+    def path_of(self, key: str) -> pathlib.Path:
+        """Return the file of `key`."""
         return self._root / object_store.check_key(key)
 
     def get(self, key: str) -> bytes:
         """Read a whole file."""
         with translate_os_errors(self.uri_of(key), "read"):
-            return self._path(key).read_bytes()
+            return self.path_of(key).read_bytes()
 
     def get_ranges(self, key: str, starts: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
         """Read several byte ranges of one file, one system call each."""
         with translate_os_errors(self.uri_of(key), "read"):
-            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.path_of(key), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 chunks = [os.pread(descriptor, length, start) for start, length in zip(starts, lengths, strict=True)]
             finally:
@@ -70,7 +73,7 @@ class LocalStore(object_store.ObjectStore):
     ) -> object_store.ObjectInfo:
         """Replace a file that still has this ETag, under a lock; `content_type` has no meaning here."""
         del content_type
-        path = self._path(key)
+        path = self.path_of(key)
         with translate_os_errors(self.uri_of(key), "write"), _locked(path):
             is_unchanged = path.is_file() and _info(key, path.stat()).etag == etag
             if is_unchanged:
@@ -90,7 +93,7 @@ class LocalStore(object_store.ObjectStore):
             return self._write(key, lambda file: shutil.copyfileobj(source, file), only_if_absent=only_if_absent)
 
     def _write(self, key: str, write: Callable[[BinaryIO], object], *, only_if_absent: bool) -> object_store.ObjectInfo:
-        path = self._path(key)
+        path = self.path_of(key)
         with translate_os_errors(self.uri_of(key), "write"):
             path.parent.mkdir(parents=True, exist_ok=True)
             with write_atomically(path, only_if_absent=only_if_absent) as file:
@@ -100,7 +103,7 @@ class LocalStore(object_store.ObjectStore):
     def download_file(self, key: str, path: pathlib.Path) -> object_store.ObjectInfo:
         """Copy a file out of the store; it appears at `path` only when complete."""
         with translate_os_errors(self.uri_of(key), "read"):
-            source = self._path(key).open("rb")
+            source = self.path_of(key).open("rb")
         with source, translate_os_errors(path.absolute().as_uri(), "write"), write_atomically(path) as file:
             shutil.copyfileobj(source, file)
         return self.head(key)
@@ -108,8 +111,8 @@ class LocalStore(object_store.ObjectStore):
     def head(self, key: str) -> object_store.ObjectInfo:
         """Return a file's size, and an ETag made of its inode, time and size."""
         with translate_os_errors(self.uri_of(key), "read"):
-            status = self._path(key).stat()
-        if not os.path.isfile(self._path(key)):  # noqa: PTH113 - a folder is not an object
+            status = self.path_of(key).stat()
+        if not os.path.isfile(self.path_of(key)):  # noqa: PTH113 - a folder is not an object
             raise _not_found(self.uri_of(key))
         return _info(key, status)
 
@@ -138,7 +141,7 @@ class LocalStore(object_store.ObjectStore):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete files, and the folders that this leaves empty; one that is not there is not an error."""
         for key in keys:
-            path = self._path(key)
+            path = self.path_of(key)
             with translate_os_errors(self.uri_of(key), "delete"), contextlib.suppress(FileNotFoundError):
                 path.unlink()
             self._remove_empty_folders(path.parent)
@@ -154,6 +157,74 @@ class LocalStore(object_store.ObjectStore):
     def child(self, prefix: str) -> "LocalStore":
         """Return the store of a folder below this one."""
         return LocalStore(self._root / object_store.check_prefix(prefix))
+
+    def open_range_reads(self, concurrency: int) -> "LocalRangeReads":
+        """Return range reads on up to `concurrency` threads."""
+        return LocalRangeReads(self, concurrency)
+
+
+class LocalRangeReads(range_reads.RangeReads):
+    """Range reads of the files below one folder: one `pread` each, on a few threads."""
+
+    is_remote = False
+
+    def __init__(self, store: LocalStore, threads: int) -> None:
+        self._store = store
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads, "imagetrain-file-reads")
+
+    async def begin(self, key: str, start: int, length: int, etag: str | None) -> "LocalBody":
+        """Read the bytes on a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._read, key, start, length, etag)
+
+    def _read(self, key: str, start: int, length: int, etag: str | None) -> "LocalBody":
+        uri, final = self._store.uri_of(key), range_reads.FailureKind.FINAL
+        try:
+            descriptor = os.open(self._store.path_of(key), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                status = os.fstat(descriptor)
+                if etag is not None and _etag(status) != etag:
+                    raise range_reads.ReadFailedError(final, lambda: range_reads.replaced_object(uri))
+                data = os.pread(descriptor, length, start)
+            finally:
+                os.close(descriptor)
+        except OSError as e:
+            error = translate_os_error(e, uri, "read")
+            error.__cause__ = e
+            raise range_reads.ReadFailedError(final, lambda: error) from e
+        return LocalBody(data, _etag(status), status.st_size)
+
+    def renew_credentials(self) -> None:
+        """Do nothing: files take no key."""
+
+    def uri_of(self, key: str) -> str:
+        """Return the file's URI."""
+        return self._store.uri_of(key)
+
+    def close(self) -> None:
+        """Let the threads end, after the reads that they are at."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class LocalBody(range_reads.Body):
+    """Bytes that are read already."""
+
+    def __init__(self, data: bytes, etag: str, object_bytes: int) -> None:
+        self._data, self._etag, self._object_bytes = data, etag, object_bytes
+
+    @property
+    def etag(self) -> str:
+        """The file's inode, time and size."""
+        return self._etag
+
+    @property
+    def object_bytes(self) -> int:
+        """The file's size when it was read."""
+        return self._object_bytes
+
+    async def read(self) -> memoryview:
+        """Return the bytes."""
+        return memoryview(self._data)
 
 
 @contextlib.contextmanager
@@ -245,7 +316,11 @@ def _not_found(uri: str) -> errors.ObjectNotFoundError:
 
 
 def _info(key: str, status: os.stat_result) -> object_store.ObjectInfo:
-    return object_store.ObjectInfo(key, status.st_size, f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}")
+    return object_store.ObjectInfo(key, status.st_size, _etag(status))
+
+
+def _etag(status: os.stat_result) -> str:
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 def _raise(e: OSError) -> None:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 
 from imagetrain_trainer import errors
+from imagetrain_trainer.storage import range_reads
 
 _PROBE_PREFIX = ".imagetrain-probe-"
 # Object keys may hold anything, but a folder cannot: `#` marks a file that is still being written (see `local`).
@@ -169,6 +170,10 @@ class ObjectStore(abc.ABC):
     @abc.abstractmethod
     def child(self, prefix: str) -> "ObjectStore":
         """Return the store of a folder below this one, without any request."""
+
+    @abc.abstractmethod
+    def open_range_reads(self, concurrency: int) -> range_reads.RangeReads:
+        """Return single, unretried range reads for one event loop, up to `concurrency` at a time; see `fetching`."""
 
     def probe_writable(self) -> None:
         """Write and delete a tiny object, so that a denied write shows before work is done.

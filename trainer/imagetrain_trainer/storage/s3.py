@@ -6,9 +6,9 @@ enters a message, and an error whose text names a key is not chained either: it 
 
 import builtins
 import contextlib
+import dataclasses
 import datetime as dt
 import pathlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from obstore.auth import boto3 as obstore_boto3
 from obstore.store import S3Store as ObstoreS3
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.storage import local, object_store
+from imagetrain_trainer.storage import local, object_store, s3_errors, s3_ranges
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -58,14 +58,6 @@ _COALESCE_BYTES = 128 * 1024
 _PART_BYTES = 16 * 1024 * 1024  # AWS advises parts of 8-16 MB
 _DEFAULT_REGION = "us-east-1"
 
-_CODE = re.compile(r"""(?:<Code>|code: ")(\w+)""")  # S3's error body; obstore's text of one failed deletion
-_STATUS = re.compile(r"non-2xx status code: (\d{3})")
-_SECRET_MARKS = ("AWSAccessKeyId", "StringToSign", "AccessKeyId")
-# Codes that say the key itself is refused; versitygw answers an unknown key with XAdminUserNotFound and status 404.
-_BAD_KEY_CODES = frozenset({
-    "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired",
-    "RequestTimeTooSkewed", "XAdminUserNotFound", "AuthorizationHeaderMalformed", "InvalidClientTokenId",
-})  # fmt: skip
 _WRITE_ATTEMPTS = 3
 _BROKEN_CONNECTION = "ConnectionReset"  # how obstore's error spells ECONNRESET
 _LIBRARY_ERRORS = (obstore_errors.BaseError, FileNotFoundError, botocore.exceptions.BotoCoreError, OSError)
@@ -74,12 +66,27 @@ _LIBRARY_ERRORS = (obstore_errors.BaseError, FileNotFoundError, botocore.excepti
 def open_s3(bucket: str, prefix: str, settings: object_store.S3Settings) -> "S3Store":
     """Open a bucket's prefix and check with one request that it can be reached; raises as `store.open_store` does."""
     uri = f"s3://{bucket}/{prefix}"
-    client, provider = _build_client(uri, settings)
-    opened = S3Store(bucket, prefix, client, _build_objects(bucket, client, provider))
+    opened = S3Store(bucket, prefix, _connect(bucket, uri, settings))
     problem = opened.diagnose_bucket()
     if problem is not None:
         raise problem
     return opened
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """A bucket's clients, which the stores of all its prefixes share."""
+
+    settings: object_store.S3Settings
+    client: "S3Client"
+    provider: obstore_boto3.Boto3CredentialProvider
+    objects: ObstoreS3
+
+
+def _connect(bucket: str, uri: str, settings: object_store.S3Settings) -> Connection:
+    client, provider = _build_client(uri, settings)
+    objects = _build_objects(bucket, client, provider, _CLIENT, _RETRIES)
+    return Connection(settings=settings, client=client, provider=provider, objects=objects)
 
 
 def _build_client(
@@ -101,7 +108,13 @@ def _build_client(
         ) from e
 
 
-def _build_objects(bucket: str, client: "S3Client", provider: obstore_boto3.Boto3CredentialProvider) -> ObstoreS3:
+def _build_objects(
+    bucket: str,
+    client: "S3Client",
+    provider: obstore_boto3.Boto3CredentialProvider,
+    client_options: "ClientConfig",
+    retries: "RetryConfig",
+) -> ObstoreS3:
     endpoint = client.meta.endpoint_url
     return ObstoreS3(
         bucket,
@@ -111,18 +124,19 @@ def _build_objects(bucket: str, client: "S3Client", provider: obstore_boto3.Boto
         region=client.meta.region_name or _DEFAULT_REGION,
         virtual_hosted_style_request=False,
         credential_provider=provider,
-        client_options=_CLIENT | {"allow_http": endpoint.startswith("http://")},
-        retry_config=_RETRIES,
+        client_options=client_options | {"allow_http": endpoint.startswith("http://")},
+        retry_config=retries,
     )
 
 
 class S3Store(object_store.ObjectStore):
     """Objects of one bucket below a prefix; retries end after 60 s, and a request that stalls after 20 s."""
 
-    def __init__(self, bucket: str, prefix: str, client: "S3Client", objects: ObstoreS3) -> None:
+    def __init__(self, bucket: str, prefix: str, connection: Connection) -> None:
         super().__init__(f"s3://{bucket}/{prefix}")
-        self._bucket, self._prefix, self._client, self._objects = bucket, prefix, client, objects
-        self._endpoint = client.meta.endpoint_url
+        self._bucket, self._prefix, self._connection = bucket, prefix, connection
+        self._client, self._objects = connection.client, connection.objects
+        self._endpoint = self._client.meta.endpoint_url
 
     def _path(self, key: str) -> str:
         """Return the key within the bucket."""
@@ -149,7 +163,7 @@ class S3Store(object_store.ObjectStore):
                     self._objects, path, starts=starts, lengths=lengths, coalesce=_COALESCE_BYTES
                 )
             except obstore_errors.BaseError as e:
-                if _read_code(e) == "InvalidRange":
+                if s3_errors.read_code(e) == "InvalidRange":
                     raise local.short_object(self.uri_of(key), max(starts), lengths[starts.index(max(starts))]) from e
                 raise
             buffers = [chunk.to_bytes() for chunk in chunks]
@@ -268,20 +282,46 @@ class S3Store(object_store.ObjectStore):
 
     def child(self, prefix: str) -> "S3Store":
         """Return the store of a folder below this one; it shares the connections and credentials."""
-        return S3Store(self._bucket, self._folder(prefix) or "", self._client, self._objects)
+        return S3Store(self._bucket, self._folder(prefix) or "", self._connection)
+
+    def open_range_reads(self, concurrency: int) -> s3_ranges.S3RangeReads:
+        """Return range reads over connections of their own; obstore has no limit of its own on `concurrency`."""
+        del concurrency
+        return s3_ranges.S3RangeReads(self._lend())
+
+    def _lend(self) -> s3_ranges.Lent:
+        connection = self._connection
+        return s3_ranges.Lent(
+            objects=_build_objects(
+                self._bucket, connection.client, connection.provider, s3_ranges.CLIENT, s3_ranges.NO_RETRIES
+            ),
+            path_of=self._path,
+            uri_of=self.uri_of,
+            translate=self._explain,
+            renew=self._renew_and_lend,
+        )
+
+    def _renew_and_lend(self) -> s3_ranges.Lent:
+        connection = _connect(self._bucket, self.uri, self._connection.settings)
+        return S3Store(self._bucket, self._prefix, connection)._lend()  # noqa: SLF001 - the same class
 
     @contextlib.contextmanager
     def _translated(self, key: str, action: str) -> Iterator[None]:
         try:
             yield
         except _LIBRARY_ERRORS as e:
-            translated = self._translate(e, self.uri_of(key), action)
-            is_secret = any(mark in str(e) for mark in _SECRET_MARKS)
-            raise translated from (None if is_secret else e)
+            translated = self._explain(e, key, action)
+            raise translated from translated.__cause__
+
+    def _explain(self, e: Exception, key: str, action: str) -> errors.TrainerError:
+        """Return the trainer's own error, caused by `e` unless its text names a key."""
+        translated = self._translate(e, self.uri_of(key), action)
+        translated.__cause__ = None if s3_errors.is_secret(e) else e
+        return translated
 
     def _translate(self, e: Exception, uri: str, action: str) -> errors.TrainerError:
-        code, status = _read_code(e), _read_status(e)
-        if code in _BAD_KEY_CODES or isinstance(e, obstore_errors.UnauthenticatedError):
+        code, status = s3_errors.read_code(e), s3_errors.read_status(e)
+        if code in s3_errors.BAD_KEY_CODES or isinstance(e, obstore_errors.UnauthenticatedError):
             return _key_refused(uri, action, code)
         if isinstance(e, obstore_errors.AlreadyExistsError | obstore_errors.PreconditionError):
             return _condition_failed(e, uri)
@@ -311,7 +351,7 @@ class S3Store(object_store.ObjectStore):
             self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         except botocore.exceptions.ClientError as e:
             code = e.response["Error"].get("Code", "")
-            if code in _BAD_KEY_CODES:
+            if code in s3_errors.BAD_KEY_CODES:
                 return _key_refused(self.uri, "open", code)
             if code == "NoSuchBucket":
                 return self._bucket_missing()
@@ -366,13 +406,3 @@ def _key_refused(uri: str, action: str, code: str | None) -> errors.AccessDenied
         f"cannot {action} {uri}: the server refused the access key ({code or 'unauthenticated'}). "
         "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or the profile."
     )
-
-
-def _read_code(e: Exception) -> str | None:
-    found = _CODE.search(str(e))
-    return found.group(1) if found else None
-
-
-def _read_status(e: Exception) -> str | None:
-    found = _STATUS.search(str(e))
-    return found.group(1) if found else None
