@@ -147,13 +147,9 @@ class DiskCache:
 
     def discard(self, key: str) -> None:
         """Delete what was put under a key of this scope, for its content turned out to be wrong."""
-        identity = cache_entry.identify(self._scope, key)
-        name = cache_entry.name_file(self._scope_name, identity)
-        try:
-            size_bytes = pathlib.Path(self._folder.path_of(name)).stat().st_size
-        except OSError:
-            return  # it is not here, or cannot be read either
-        self._folder.remove(name, size_bytes)
+        name = self._name(key)
+        with contextlib.suppress(OSError):  # it is not here, or cannot be read either
+            self._folder.remove(name, pathlib.Path(self._folder.path_of(name)).stat().st_size)
 
     def put(self, key: str, data: bytes) -> bool:
         """Keep bytes under a key of this scope; return whether they are stored now.

@@ -1,7 +1,13 @@
-"""Reading ahead of the training loop, bounded in bytes, with the consumer's waiting time measured."""
+"""Reading ahead of the training loop: whole blocks in the order of their first use, bounded in bytes.
+
+One thread plans the batches to come, asks for the blocks that they need, and puts batches together in their order. A
+block is asked for once with all its records that the planned batches use, and dropped after the last of these. So the
+bytes held are those of the blocks that the sampler has open, those read ahead, and a few finished batches.
+"""
 
 import collections
 import concurrent.futures
+import dataclasses
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -11,15 +17,121 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from imagetrain_trainer.data import reader
+from imagetrain_trainer.data import block_reads, reader, record_batch
+
+_PLANNED_BYTES = 128 * 1024 * 1024
+"""Bytes of batches planned beyond those asked for: a sampler uses up a block within 12 blocks of 8 MiB."""
+_PLANNED_BATCHES = 8192
+_READY_BATCHES = 3
+
+
+@dataclasses.dataclass(slots=True)
+class _Batch:
+    """A batch on its way: its ids, the block of each, and its place in the order."""
+
+    number: int
+    ids: npt.NDArray[np.int64]
+    blocks: npt.NDArray[np.int64]
+    used: list[int]
+
+
+class _Plan:
+    """The batches to come and the blocks that they need: `fill`, `ask` and `take` are for one thread."""
+
+    def __init__(
+        self, source: reader.DatasetReader, record_ids: Iterator[npt.NDArray[np.integer[Any]]], ahead_bytes: int
+    ) -> None:
+        self._source = source
+        self._record_ids = record_ids
+        self._ahead_bytes = ahead_bytes
+        self._planned: collections.deque[_Batch] = collections.deque()
+        self._planned_bytes = 0.0
+        self._planned_uses: collections.Counter[int] = collections.Counter()
+        self._wanted: dict[int, list[npt.NDArray[np.int64]]] = collections.defaultdict(list)
+        self._asked: collections.deque[_Batch] = collections.deque()
+        self._asked_uses: collections.Counter[int] = collections.Counter()
+        self._open: dict[int, block_reads.BlockRead] = {}
+        self._unused_bytes: dict[int, int] = {}  # of open blocks that no batch was made of yet
+        self._numbers = 0
+        self._is_over = False
+
+    def fill(self) -> None:
+        """Plan batches up to the bounds."""
+        while not self._is_over and self._planned_bytes < _PLANNED_BYTES and len(self._planned) < _PLANNED_BATCHES:
+            ids = next(self._record_ids, None)
+            if ids is None:
+                self._is_over = True
+                return
+            self._add(np.asarray(ids, np.int64))
+
+    def _add(self, ids: npt.NDArray[np.int64]) -> None:
+        numbers = self._source.layout.block_of(ids)
+        used = np.unique(numbers).tolist()
+        for block in used:
+            self._wanted[block].append(ids[numbers == block])
+            self._planned_uses[block] += 1
+            if block not in self._open:
+                self._source.origin.indexes.request(self._source.layout.shard_of(block), priority=self._numbers)
+        self._planned.append(_Batch(self._numbers, ids, numbers, used))
+        self._numbers += 1
+        self._planned_bytes += len(ids) * self._source.mean_record_bytes
+
+    def ask(self) -> None:
+        """Ask for the blocks of planned batches, until enough bytes are ahead."""
+        while self._planned and (not self._asked or sum(self._unused_bytes.values()) < self._ahead_bytes):
+            batch = self._planned.popleft()
+            self._planned_bytes -= len(batch.ids) * self._source.mean_record_bytes
+            for block in batch.used:
+                self._ask_for(block, priority=batch.number)
+                self._asked_uses[block] += 1
+                _decrement(self._planned_uses, block)
+            self._asked.append(batch)
+            self.fill()
+
+    def _ask_for(self, block: int, priority: int) -> None:
+        wanted = self._wanted.pop(block, None)
+        if wanted is None:
+            return
+        if block not in self._open:
+            self._open[block] = block_reads.BlockRead(self._source.origin, block)
+            self._unused_bytes[block] = 0
+        added = self._open[block].need(np.concatenate(wanted), priority)
+        if block in self._unused_bytes:
+            self._unused_bytes[block] += added
+
+    def take(self) -> reader.RecordBatch | None:
+        """Make the next batch, waiting for its records; None after the last."""
+        if not self._asked:
+            return None
+        batch = self._asked[0]
+        places = zip(batch.ids.tolist(), batch.blocks.tolist(), strict=True)
+        records = [self._open[block].take(record_id) for record_id, block in places]
+        self._asked.popleft()
+        for block in batch.used:
+            self._unused_bytes.pop(block, None)
+            _decrement(self._asked_uses, block)
+            if block not in self._asked_uses and block not in self._planned_uses:
+                del self._open[block]
+        return record_batch.build(batch.ids, records)
+
+    def cancel(self) -> None:
+        """Drop what is on its way; for any thread."""
+        self._source.origin.indexes.cancel()
+        for read in list(self._open.values()):
+            read.cancel()
+
+
+def _decrement(uses: "collections.Counter[int]", block: int) -> None:
+    uses[block] -= 1
+    if not uses[block]:
+        del uses[block]
 
 
 class Prefetcher(Iterator[reader.RecordBatch]):
     """Iterates over batches in order while later ones are being read.
 
-    New reads start whenever the consumer takes a batch, up to `max_bytes` of stored bytes ahead (known from the index
-    before a read begins) and `max_batches`, and always at least one batch. An error of a read is raised when its
-    batch's turn comes. One consumer at a time. Close it, or use it in a `with` block, to end its threads.
+    An error of a read is raised when its batch's turn comes. One consumer at a time. Close it, or use it in a `with`
+    block, to end its thread.
     """
 
     def __init__(
@@ -27,34 +139,24 @@ class Prefetcher(Iterator[reader.RecordBatch]):
         source: reader.DatasetReader,
         record_ids: Iterable[npt.NDArray[np.integer[Any]]],
         *,
-        max_bytes: int = 64 * 1024 * 1024,
-        max_batches: int = 32,
-        concurrent_reads: int = 2,
+        ahead_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         """Begin to read.
 
         Args:
             source: of the records; it stays open when this is closed.
             record_ids: the record ids of each batch, such as a sampler's steps; consumed lazily.
-            max_bytes: most stored bytes that are read and not yet taken.
-            max_batches: most batches that are; small records reach this bound first.
-            concurrent_reads: batches being read at the same time, at least 1.
+            ahead_bytes: bytes of blocks that are asked for before the first of their records is due.
         """
         self._source = source
-        self._record_ids = iter(record_ids)
-        self._max_bytes = max_bytes
-        self._max_batches = max_batches
-        self._pool = concurrent.futures.ThreadPoolExecutor(concurrent_reads, "imagetrain-read-ahead")
-        self._pending: collections.deque[tuple[int, concurrent.futures.Future[reader.RecordBatch]]] = (
-            collections.deque()
-        )
-        self._pending_bytes = 0
-        self._waiting: npt.NDArray[np.integer[Any]] | None = None  # the next batch, which did not fit yet
+        self._ids = iter(record_ids)
+        self._plan = _Plan(source, self._ids, ahead_bytes)
+        self._ready: collections.deque[reader.RecordBatch | BaseException | None] = collections.deque()
         self._stall_seconds = 0.0
         self._is_closed = False
-        self._lock = threading.Lock()
-        with self._lock:
-            self._fill()
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="imagetrain-read-ahead", daemon=True)
+        self._thread.start()
 
     @property
     def stall_seconds(self) -> float:
@@ -71,45 +173,61 @@ class Prefetcher(Iterator[reader.RecordBatch]):
             StopIteration: all batches are read, or this is closed, by any thread.
             errors.TrainerError: reading it failed.
         """
-        with self._lock:
-            self._fill()
-            if not self._pending:
-                raise StopIteration
-            size_bytes, future = self._pending.popleft()
         started = time.monotonic()
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise StopIteration from None
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            with self._lock:
-                self._stall_seconds += time.monotonic() - started
-                self._pending_bytes -= size_bytes
-                self._fill()
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._is_closed)
+            self._stall_seconds += time.monotonic() - started
+            if self._is_closed:
+                raise StopIteration
+            first = self._ready[0]
+            if isinstance(first, record_batch.RecordBatch):
+                self._ready.popleft()
+                self._changed.notify_all()
+                return first
+        if first is None:
+            raise StopIteration
+        self.close()
+        raise first
 
-    def _fill(self) -> None:
-        """Start reads until the bound is reached. The lock is held."""
-        while not self._is_closed and len(self._pending) < self._max_batches:
-            if self._waiting is None:
-                self._waiting = next(self._record_ids, None)
-            if self._waiting is None:
-                return
-            size_bytes = self._source.size_bytes(self._waiting)
-            if self._pending and self._pending_bytes + size_bytes > self._max_bytes:
-                return
-            self._pending.append((size_bytes, self._pool.submit(self._source.read, self._waiting)))
-            self._pending_bytes += size_bytes
-            self._waiting = None
+    def _run(self) -> None:
+        """Fill the queue until the batches or their reader end, or one fails."""
+        try:
+            while True:
+                batch = self._make()
+                with self._changed:
+                    self._changed.wait_for(lambda: len(self._ready) < _READY_BATCHES or self._is_closed)
+                    if self._is_closed:
+                        return
+                    self._ready.append(batch)
+                    self._changed.notify_all()
+                if batch is None:
+                    return
+        except concurrent.futures.CancelledError as e:
+            self._end(None if self._is_closed else e)
+        except BaseException as e:  # noqa: BLE001 - the consumer raises it
+            self._end(e)
+
+    def _make(self) -> reader.RecordBatch | None:
+        if self._source.is_resident:
+            ids = next(self._ids, None)
+            return None if ids is None else self._source.read(ids)
+        self._plan.fill()
+        self._plan.ask()
+        return self._plan.take()
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._changed:
+            self._ready.append(error)
+            self._changed.notify_all()
 
     def close(self) -> None:
-        """Drop what is read ahead and wait for the reads under way; a consumer in another thread gets StopIteration."""
-        with self._lock:
+        """Drop what is read ahead and end the thread; a consumer in another thread gets StopIteration."""
+        with self._changed:
             self._is_closed = True
-            self._pending.clear()
-        self._pool.shutdown(cancel_futures=True)
+            self._changed.notify_all()
+        while self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._plan.cancel()  # again for what the thread has asked for meanwhile
+            self._thread.join(timeout=0.05)
 
     def __enter__(self) -> Self:
         return self

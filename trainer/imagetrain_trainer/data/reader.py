@@ -1,14 +1,10 @@
-"""Reading records by their number: planned range GETs, every record checked against its CRC.
+"""Reading records by their number, each checked against its CRC; `prefetch` does the same ahead of its use.
 
-A record id counts through a split's shards in order. Each read is planned from the byte indexes, goes to all its
-shards at once, and comes back in the order asked. A split that is small enough is read once as whole shards and kept
-in memory.
+A record id counts through a split's shards in order. A split that is small enough is read once and kept in memory.
 """
 
-import concurrent.futures
 import dataclasses
 import threading
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,98 +12,110 @@ import numpy as np
 import numpy.typing as npt
 
 from imagetrain_trainer import errors
+from imagetrain_trainer.data import block_reads, blocks, disk_cache, example, record_batch, shard_indexes
 from imagetrain_trainer.data import dataset as dataset_module
-from imagetrain_trainer.data import example, shard_index, tfrecord
-from imagetrain_trainer.storage import store
+from imagetrain_trainer.data.record_batch import RecordBatch
+from imagetrain_trainer.storage import fetch_counters, fetching, store
 
-_ADVICE = "Upload that file again, or pack the data set again."
+__all__ = ["DatasetReader", "ReadCounters", "ReaderOptions", "RecordBatch"]
+
+_INDEXES_AHEAD = 32
+_EAGER_INDEXES = 64  # shards whose indexes are read, and counted over, at once: 4 GB of shards of the default size
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderOptions:
-    """How much the reader may hold and how many requests it may have under way."""
+    """How a reader reads, and what it may hold."""
 
-    in_memory_bytes: int = 64 * 1024 * 1024
-    """A split whose shards have at most this many bytes is kept in memory (as about twice as many)."""
-    concurrent_gets: int = 8
-    """Shards that are read from at the same time."""
+    in_memory_bytes: int = blocks.RESIDENT_BYTES
+    """A split whose shards have at most this many bytes is kept in memory."""
+    cache: disk_cache.DiskCache | None = None
+    """Disk cache of what is read from the store."""
+    fetch: fetching.FetchOptions = dataclasses.field(default_factory=fetching.FetchOptions)
+    """How requests are made."""
+    tune: bool = False
+    """Measure the store for a few seconds first, and choose the size and number of requests by it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class RecordBatch:
-    """Records in the order they were asked for; b of them, possibly none.
+class ReadCounters:
+    """What a reader did so far; `cache` is None without one."""
 
-    Attributes:
-        payloads: encoded bytes of each image (see `example.Record`).
-        formats: "raw", "png" or "jpeg" of each.
-        labels: (b,) int32.
-        record_ids: (b,) int64.
-        heights: (b,) int32, pixels.
-        widths: (b,) int32, pixels.
-        channels: (b,) int32, of the stored image.
-        keys: source name of each.
-    """
-
-    payloads: list[bytes]
-    formats: list[str]
-    labels: npt.NDArray[np.int32]
-    record_ids: npt.NDArray[np.int64]
-    heights: npt.NDArray[np.int32]
-    widths: npt.NDArray[np.int32]
-    channels: npt.NDArray[np.int32]
-    keys: list[str]
-
-    def __len__(self) -> int:
-        return len(self.payloads)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all payloads."""
-        return sum(map(len, self.payloads))
+    requests: fetch_counters.FetchCounters
+    cache: disk_cache.CacheCounters | None
 
 
 class DatasetReader:
     """The records of one split. Thread-safe; close it, or use it in a `with` block, to end its threads."""
 
     def __init__(self, objects: store.ObjectStore, split: str, options: ReaderOptions | None = None) -> None:
-        """Load `dataset.json` and the split's indexes.
+        """Load `dataset.json` and, of a split of few shards, the indexes; others are read when they are needed.
 
         Args:
             objects: the data set's store.
             split: "train", "validation" or "test".
-            options: limits.
+            options: how to read.
 
         Raises:
             errors.ObjectNotFoundError: no data set is there, or an index is missing.
             errors.DataCorruptError: an index is truncated, damaged, or does not fit `dataset.json`.
         """
-        self._objects = objects
         self._options = options or ReaderOptions()
         self.dataset = dataset_module.load_dataset(objects)
         self.split = split
-        self._shards = self.dataset.splits[split].shards
-        self._pool = concurrent.futures.ThreadPoolExecutor(self._options.concurrent_gets, "imagetrain-get")
-        try:
-            indexes = list(self._pool.map(self._load_index, self._shards))
-        except BaseException:
-            self._pool.shutdown()
-            raise
-        self._entries = np.concatenate([np.zeros(0, shard_index.ENTRY), *indexes])
-        self._first_ids = np.cumsum([0, *(shard.records for shard in self._shards)])
-        self._labels = np.ascontiguousarray(self._entries["label"], np.int32)
-        self._check_labels()
+        described = self.dataset.splits[split]
+        self.layout = blocks.plan_split(described)
         self._lock = threading.Lock()
         self._resident: list[example.Record] | None = None
+        self._labels: npt.NDArray[np.int32] | None = None
+        self._objects = objects
+        self._fetcher = fetching.Fetcher(objects, self._options.fetch)
+        try:
+            self._cells = block_reads.CellCache(self._options.cache) if self._options.cache else None
+            self.origin = block_reads.Origin(
+                objects=objects,
+                fetcher=self._fetcher,
+                split=split,
+                shards=described.shards,
+                first_records=np.cumsum([0, *(shard.records for shard in described.shards)], dtype=np.int64)[:-1],
+                layout=self.layout,
+                indexes=shard_indexes.ShardIndexes(objects, self._fetcher, described.shards),
+                cache=self._cells,
+            )
+            if len(described.shards) <= _EAGER_INDEXES:
+                self._labels = self._load_labels()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def records(self) -> int:
         """Records in the split."""
-        return len(self._entries)
+        return self.layout.records
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether the split is kept in memory."""
+        return self.dataset.splits[self.split].size_bytes <= self._options.in_memory_bytes
+
+    @property
+    def mean_record_bytes(self) -> float:
+        """Stored bytes of an average record, its framing included."""
+        return self.dataset.splits[self.split].size_bytes / max(1, self.records)
 
     @property
     def labels(self) -> npt.NDArray[np.int32]:
-        """Label of every record, (records,) int32, from the indexes alone."""
+        """Label of every record, (records,) int32, from the indexes alone; the first use may read all of them."""
+        if self._labels is None:
+            self._labels = self._load_labels()
         return self._labels
+
+    @property
+    def counters(self) -> ReadCounters:
+        """Return a snapshot of what was read and how."""
+        return ReadCounters(
+            requests=self._fetcher.counters, cache=self._options.cache.counters if self._options.cache else None
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -118,12 +126,10 @@ class DatasetReader:
         self.close()
 
     def close(self) -> None:
-        """End the threads after the reads under way."""
-        self._pool.shutdown(cancel_futures=True)
-
-    def size_bytes(self, record_ids: npt.NDArray[np.integer[Any]]) -> int:
-        """Return the stored bytes of some records, from the indexes alone."""
-        return int(self._entries["length"][record_ids].sum(dtype=np.int64))
+        """End the requests under way and the threads."""
+        self._fetcher.close()
+        if self._options.cache and self._cells:
+            self._cells.close()
 
     def read(self, record_ids: npt.NDArray[np.integer[Any]]) -> RecordBatch:
         """Read some records, which may repeat and come in any order.
@@ -136,96 +142,48 @@ class DatasetReader:
         ids = np.asarray(record_ids, np.int64)
         if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < self.records:
             raise IndexError(f"record ids must be in [0, {self.records}), got {int(ids.min())} to {int(ids.max())}.")
-        if self.dataset.splits[self.split].size_bytes <= self._options.in_memory_bytes:
+        if self.is_resident:
             resident = self._load_resident()
-            return _build_batch(ids, [resident[record_id] for record_id in ids.tolist()])
-        return _build_batch(ids, self._read_planned(ids))
+            return record_batch.build(ids, [resident[record_id] for record_id in ids.tolist()])
+        numbers = self.layout.block_of(ids)
+        reads = self._begin({int(block): ids[numbers == block] for block in np.unique(numbers)})
+        taken = zip(ids.tolist(), numbers.tolist(), strict=True)
+        return record_batch.build(ids, [reads[block].take(record_id) for record_id, block in taken])
 
-    def _read_planned(self, ids: npt.NDArray[np.int64]) -> list[example.Record]:
-        shard_numbers = np.searchsorted(self._first_ids, ids, side="right") - 1
-        wanted = {int(number): np.unique(ids[shard_numbers == number]) for number in np.unique(shard_numbers)}
-        found: dict[int, example.Record] = {}
-        if len(wanted) == 1:
-            found.update(self._read_shard(*next(iter(wanted.items()))))
-        else:
-            for records in self._pool.map(self._read_shard, wanted.keys(), wanted.values()):
-                found.update(records)
-        return [found[record_id] for record_id in ids.tolist()]
-
-    def _read_shard(self, number: int, ids: npt.NDArray[np.int64]) -> dict[int, example.Record]:
-        entries = self._entries[ids]
-        key = self._shards[number].key
-        frames = self._objects.get_ranges(key, entries["offset"].tolist(), entries["length"].tolist())
-        return {
-            record_id: self._open(number, record_id, frame)
-            for record_id, frame in zip(ids.tolist(), frames, strict=True)
-        }
-
-    def _open(self, shard_number: int, record_id: int, frame: bytes) -> example.Record:
-        """Check and parse one record's frame."""
-        offset, _, label, crc = self._entries[record_id].item()
-        try:
-            record = example.decode_record(tfrecord.unframe(frame, crc))
-            _require(record.label == label, f"must have its index's label {label}, got {record.label}")
-        except errors.DataCorruptError as e:
-            place = self._objects.uri_of(self._shards[shard_number].key)
-            number = record_id - int(self._first_ids[shard_number])
-            raise errors.DataCorruptError(
-                f"{place} record {number} at offset {offset} (record id {record_id} of {self.split}) {e}. {_ADVICE}"
-            ) from e
-        return record
+    def _begin(self, wanted: dict[int, npt.NDArray[np.int64]]) -> dict[int, block_reads.BlockRead]:
+        for block in wanted:
+            self.origin.indexes.request(self.layout.shard_of(block))
+        reads = {}
+        for block, ids in wanted.items():
+            reads[block] = block_reads.BlockRead(self.origin, block)
+            reads[block].need(ids, priority=0.0)
+        return reads
 
     def _load_resident(self) -> list[example.Record]:
         with self._lock:
             if self._resident is None:
-                parts = self._pool.map(self._read_whole_shard, range(len(self._shards)))
-                self._resident = [record for part in parts for record in part]
+                every = {block: np.arange(*self.layout.block_range(block)) for block in range(self.layout.blocks)}
+                reads = self._begin(every)
+                self._resident = [
+                    reads[block].take(record_id) for block, ids in every.items() for record_id in ids.tolist()
+                ]
             return self._resident
 
-    def _read_whole_shard(self, number: int) -> list[example.Record]:
-        shard, first = self._shards[number], int(self._first_ids[number])
-        data = self._objects.get(shard.key)
-        if len(data) != shard.size_bytes:
-            raise errors.DataCorruptError(
-                f"{self._objects.uri_of(shard.key)} must have {shard.size_bytes} bytes, got {len(data)}. {_ADVICE}"
-            )
-        entries = self._entries[first : first + shard.records]
-        spans = zip(entries["offset"].tolist(), entries["length"].tolist(), strict=True)
-        return [self._open(number, first + i, data[start : start + length]) for i, (start, length) in enumerate(spans)]
-
-    def _load_index(self, shard: dataset_module.Shard) -> shard_index.Entries:
-        data = self._objects.get(shard.index_key)
-        try:
-            entries = shard_index.decode(data)
-            is_listed = len(entries) == shard.records and shard_index.checksum(data) == shard.index_crc32c
-            _require(is_listed, f"must be the index of {shard.records} records that {dataset_module.KEY} lists")
-            shard_index.check_contiguous(entries, shard.size_bytes)
-        except errors.DataCorruptError as e:
-            raise errors.DataCorruptError(f"{self._objects.uri_of(shard.index_key)} {e}. {_ADVICE}") from e
-        return entries
-
-    def _check_labels(self) -> None:
+    def _load_labels(self) -> npt.NDArray[np.int32]:
+        """Read every index, some ahead, and count what it says."""
+        shards = self.dataset.splits[self.split].shards
+        labels = np.empty(self.records, np.int32)
+        for number, shard in enumerate(shards):
+            for later in range(number, min(number + _INDEXES_AHEAD, len(shards))):
+                self.origin.indexes.request(later)
+            first = int(self.origin.first_records[number])
+            labels[first : first + shard.records] = self.origin.indexes.entries(number)["label"]
         counts = self.dataset.splits[self.split].class_counts
-        is_known = not self.records or 0 <= int(self._labels.min()) <= int(self._labels.max()) < len(counts)
-        if not is_known or tuple(np.bincount(self._labels, minlength=len(counts)).tolist()) != counts:
+        is_known = not self.records or 0 <= int(labels.min()) <= int(labels.max()) < len(counts)
+        if not is_known or tuple(np.bincount(labels, minlength=len(counts)).tolist()) != counts:
             raise errors.DataCorruptError(
-                f"{self._objects.uri} must have the labels that {dataset_module.KEY} counts in {self.split}. {_ADVICE}"
+                f"{self._objects.uri} must have the labels that {dataset_module.KEY} counts in {self.split}. "
+                f"{shard_indexes.ADVICE}"
             )
-
-
-def _require(is_met: bool, rule: str) -> None:  # noqa: FBT001
-    if not is_met:
-        raise errors.DataCorruptError(rule)
-
-
-def _build_batch(ids: npt.NDArray[np.int64], records: Sequence[example.Record]) -> RecordBatch:
-    return RecordBatch(
-        payloads=[record.payload for record in records],
-        formats=[record.format for record in records],
-        labels=np.array([record.label for record in records], np.int32),
-        record_ids=ids,
-        heights=np.array([record.height for record in records], np.int32),
-        widths=np.array([record.width for record in records], np.int32),
-        channels=np.array([record.channels for record in records], np.int32),
-        keys=[record.key for record in records],
-    )
+        labels.flags.writeable = False
+        return labels

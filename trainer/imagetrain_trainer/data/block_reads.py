@@ -1,0 +1,243 @@
+"""Fetching the needed records of blocks: which byte ranges, from the disk cache or the store, and their checks.
+
+A block is cut into cells of about 1 MiB. Without a cache the cells that hold needed records are joined into as few
+ranges as their gaps allow; with one, each cell is looked up, and those that miss are fetched in joined ranges and kept.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import logging
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from imagetrain_trainer import errors
+from imagetrain_trainer.data import blocks, dataset, disk_cache, example, record_batch, shard_index, shard_indexes
+from imagetrain_trainer.storage import fetching, store
+
+logger = logging.getLogger(__name__)
+
+CELL_BYTES = 1024 * 1024
+"""Bytes of a cell, about: the unit of the cache."""
+_CACHE_THREADS = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where the records of one split come from.
+
+    Attributes:
+        objects: the data set's store.
+        fetcher: reads its objects.
+        split: name of the split, for messages.
+        shards: of the split.
+        first_records: (shards,) record id of each shard's first record.
+        layout: its blocks.
+        indexes: of its shards.
+        cache: disk cache, or None.
+    """
+
+    objects: store.ObjectStore
+    fetcher: fetching.Fetcher
+    split: str
+    shards: Sequence[dataset.Shard]
+    first_records: npt.NDArray[np.int64]
+    layout: blocks.Layout
+    indexes: shard_indexes.ShardIndexes
+    cache: "CellCache | None"
+
+
+class CellCache:
+    """Looks cells up in the disk cache and keeps what was fetched, on threads of its own."""
+
+    def __init__(self, cache: disk_cache.DiskCache) -> None:
+        self._cache = cache
+        self._pool = concurrent.futures.ThreadPoolExecutor(_CACHE_THREADS, "imagetrain-cache")
+
+    @property
+    def counters(self) -> disk_cache.CacheCounters:
+        """Return a snapshot of what the cache did."""
+        return self._cache.counters
+
+    def discard(self, key: str) -> None:
+        """Forget an entry whose content is wrong."""
+        self._cache.discard(key)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def read(self, fetcher: fetching.Fetcher, object_key: str, cells: "Sequence[_Cell]", priority: float) -> None:
+        """Begin to fill the cells of one object, in the order of their place in it."""
+        self._pool.submit(self._fill, fetcher, object_key, cells, priority)
+
+    def _fill(self, fetcher: fetching.Fetcher, object_key: str, cells: "Sequence[_Cell]", priority: float) -> None:
+        try:
+            missing = []
+            for cell in cells:
+                found = self._cache.get(cell.cache_key(object_key))
+                if found is None:
+                    missing.append(cell)
+                else:
+                    cell.settle(found)
+            for run in _join(missing, gap_bytes=0):
+                future = fetcher.get(object_key, run[0].start, run[-1].stop - run[0].start, priority)
+                future.add_done_callback(functools.partial(self._take, object_key, run))
+        except BaseException as e:  # noqa: BLE001 - whoever waits for the cells must hear of it
+            for cell in cells:
+                cell.fail(e)
+
+    def _take(self, object_key: str, run: "Sequence[_Cell]", done: "concurrent.futures.Future[memoryview]") -> None:
+        _hand_out(run, done)
+        if not done.cancelled() and done.exception() is None:
+            try:
+                self._pool.submit(self._keep, object_key, run)
+            except RuntimeError:  # closed by now: the cells are there, and are not kept
+                logger.debug("cells of %s are not kept: the reader is closed", object_key)
+
+    def _keep(self, object_key: str, run: "Sequence[_Cell]") -> None:
+        for cell in run:
+            self._cache.put(cell.cache_key(object_key), bytes(cell.bytes_of(cell.start, cell.stop - cell.start)))
+
+
+class _Cell:
+    """Some neighbouring records of a block, on their way or here."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.start, self.stop = start, stop
+        self._future: concurrent.futures.Future[memoryview] = concurrent.futures.Future()
+
+    def cache_key(self, object_key: str) -> str:
+        return f"{object_key}/{self.start}-{self.stop}"
+
+    def settle(self, data: bytes | memoryview) -> None:
+        if not self._future.done():
+            self._future.set_result(memoryview(data))
+
+    def fail(self, error: BaseException) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
+
+    def cancel(self) -> None:
+        self._future.cancel()
+
+    def bytes_of(self, start: int, length: int) -> memoryview:
+        """Return some of its bytes, by their place in the object, waiting for them."""
+        return self._future.result()[start - self.start : start - self.start + length]
+
+
+def _hand_out(run: Sequence[_Cell], done: "concurrent.futures.Future[memoryview]") -> None:
+    """Give each cell of a run its part of what was fetched."""
+    if done.cancelled():
+        for cell in run:
+            cell.cancel()
+        return
+    error = done.exception()
+    data = None if error else memoryview(done.result())
+    for cell in run:
+        if error is not None:
+            cell.fail(error)
+        elif data is not None:
+            cell.settle(data[cell.start - run[0].start : cell.stop - run[0].start])
+
+
+def _join(cells: Sequence[_Cell], gap_bytes: int) -> list[list[_Cell]]:
+    """Group cells that lie at most `gap_bytes` apart."""
+    runs: list[list[_Cell]] = []
+    for cell in cells:
+        if runs and cell.start - runs[-1][-1].stop <= gap_bytes:
+            runs[-1].append(cell)
+        else:
+            runs.append([cell])
+    return runs
+
+
+class BlockRead:
+    """The needed records of one block. `need` and `take` are for one thread; `cancel` is for any."""
+
+    def __init__(self, origin: Origin, block: int) -> None:
+        """Wait for the block's index and plan its cells; raises as `shard_indexes.ShardIndexes.entries` does."""
+        self._origin = origin
+        self._first, stop = origin.layout.block_range(block)
+        self._shard_number = origin.layout.shard_of(block)
+        self._shard = origin.shards[self._shard_number]
+        self._shard_first = int(origin.first_records[self._shard_number])
+        entries = origin.indexes.entries(self._shard_number)
+        # A copy, so that the shard's index may be forgotten: (records of the block,) of shard_index.ENTRY
+        self._entries = entries[self._first - self._shard_first : stop - self._shard_first].copy()
+        self._bounds = _cut(self._entries)
+        self._cells: dict[int, _Cell] = {}
+        self._fetches: list[concurrent.futures.Future[memoryview]] = []
+        self._lock = threading.Lock()
+
+    def need(self, record_ids: npt.NDArray[np.int64], priority: float) -> int:
+        """Begin to fetch records of this block that were not asked for before; return the bytes that this adds."""
+        places = record_ids - self._first
+        wanted = np.unique(np.searchsorted(self._bounds, places, side="right") - 1).tolist()
+        new = {number: self._cell(number) for number in wanted if number not in self._cells}
+        self._cells.update(new)
+        if not new:
+            return 0
+        key, cells = self._shard.key, list(new.values())
+        if self._origin.cache is not None:
+            self._origin.cache.read(self._origin.fetcher, key, cells, priority)
+        else:
+            for run in _join(cells, gap_bytes=0):
+                future = self._origin.fetcher.get(key, run[0].start, run[-1].stop - run[0].start, priority)
+                with self._lock:
+                    self._fetches.append(future)
+                future.add_done_callback(functools.partial(_hand_out, run))
+        return sum(cell.stop - cell.start for cell in cells)
+
+    def _cell(self, number: int) -> _Cell:
+        first, last = self._bounds[number], self._bounds[number + 1] - 1
+        start, end = self._entries[first], self._entries[last]
+        return _Cell(int(start["offset"]), int(end["offset"]) + int(end["length"]))
+
+    def take(self, record_id: int) -> example.Record:
+        """Return a record that `need` was called for, waiting for it; checked, and read once more if it is wrong.
+
+        Raises:
+            errors.DataCorruptError: it is wrong in the store too; names shard, record and offset.
+            errors.StorageError: the store failed.
+            concurrent.futures.CancelledError: `cancel` was called.
+        """
+        place = record_id - self._first
+        offset, length, label, crc = self._entries[place].item()
+        cell = self._cells[int(np.searchsorted(self._bounds, place, side="right")) - 1]
+        frame = bytes(cell.bytes_of(offset, length))
+        try:
+            return record_batch.open_frame(frame, label, crc)
+        except errors.DataCorruptError as e:
+            logger.warning("%s is read again: it %s", self._name(record_id, offset), e)
+        if self._origin.cache is not None:
+            self._origin.cache.discard(cell.cache_key(self._shard.key))
+        frame = bytes(self._origin.fetcher.get(self._shard.key, offset, length, priority=0.0).result())
+        try:
+            return record_batch.open_frame(frame, label, crc)
+        except errors.DataCorruptError as e:
+            raise errors.DataCorruptError(f"{self._name(record_id, offset)} {e}. {shard_indexes.ADVICE}") from e
+
+    def _name(self, record_id: int, offset: int) -> str:
+        return (
+            f"{self._origin.objects.uri_of(self._shard.key)} record {record_id - self._shard_first} at offset {offset} "
+            f"(record id {record_id} of {self._origin.split})"
+        )
+
+    def cancel(self) -> None:
+        """Drop what is on its way; whoever waits in `take` gets CancelledError."""
+        with self._lock:
+            fetches = list(self._fetches)
+        for future in fetches:
+            future.cancel()
+        for cell in list(self._cells.values()):
+            cell.cancel()
+
+
+def _cut(entries: shard_index.Entries) -> npt.NDArray[np.int64]:
+    """Return where a block's cells begin, as places in it, and its number of records behind the last."""
+    cells = max(1, round(int(entries["length"].sum(dtype=np.int64)) / CELL_BYTES))
+    return np.unique(np.arange(cells + 1) * len(entries) // cells)
