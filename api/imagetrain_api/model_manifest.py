@@ -57,7 +57,9 @@ class ModelManifest(Document):
     architecture: str = setting(doc="Network.")
     input_shape: tuple[int, ...] = setting(doc="Height, width, channels.", min_items=3, max_items=3)
     classes: tuple[str, ...] = setting(doc="Class names in the order of the outputs.")
-    dataset: Mapping[str, Any] = setting(doc="uri, digest and sample counts by split.")
+    dataset: Mapping[str, Any] = setting(
+        doc="uri, digest, sample counts by split, and the version that `latest` stood for."
+    )
     training: Mapping[str, Any] = setting(doc="Settings and final figures of the training.")
     test: Mapping[str, Any] = setting(doc="samples, accuracy, loss and confusion_matrix of the float model.")
     variants: tuple[Variant, ...] = setting(doc="Every requested format.")

@@ -49,6 +49,7 @@ STATUS_PORT = 8080
 RUNS_PREFIX = "runs"
 LATEST_KEY = "latest.json"
 MANIFEST_KEY = "manifest.json"
+DATA_KEY = "data.json"  # of a run: the data set that it is pinned to
 CHECKPOINTS_PREFIX = "checkpoints"
 EVENTS_PREFIX = "events"
 REPORT_KEY = "report.html"

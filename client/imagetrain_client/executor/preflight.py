@@ -5,9 +5,8 @@ import json
 from imagetrain_api import job as job_module
 from imagetrain_api import names, pod_settings, schema
 from imagetrain_trainer import errors
+from imagetrain_trainer.data import dataset, versions
 from imagetrain_trainer.storage import store as store_module
-
-_DATASET_KEY = "dataset.json"
 
 
 def open_store(uri: str, s3: job_module.S3Settings) -> store_module.ObjectStore:
@@ -27,11 +26,12 @@ def check_dataset(job: job_module.ImageTrainingJob) -> None:
         ObjectNotFoundError: there is no data set at `spec.data.uri`.
         StorageError: the store cannot be reached, is not there, or refuses the credentials.
     """
-    uri = job.spec.data.uri
-    if not open_store(uri, job.spec.s3).exists(_DATASET_KEY):
+    settings = store_module.S3Settings(endpoint_url=job.spec.s3.endpoint_url, region=job.spec.s3.region)
+    objects = versions.locate(job.spec.data.uri, settings).objects
+    if not objects.exists(dataset.KEY):
         raise errors.ObjectNotFoundError(
-            f"spec.data.uri must hold a packed data set, but {uri} has no {_DATASET_KEY}. "
-            f"Make one: imagetrain data pack SOURCE {uri}"
+            f"spec.data.uri must hold a packed data set, but {objects.uri} has no {dataset.KEY}. "
+            f"Make one: imagetrain data pack SOURCE {objects.uri}"
         )
 
 

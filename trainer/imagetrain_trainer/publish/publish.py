@@ -54,12 +54,14 @@ class DatasetFacts:
         digest: its identity, `sha256:...`.
         class_names: in the order of the labels.
         samples: images by split.
+        version: the folder that `latest` stood for; None where the job named the data set itself.
     """
 
     uri: str
     digest: str
     class_names: tuple[str, ...]
     samples: Mapping[str, int]
+    version: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +206,11 @@ def _measure(
     )
 
 
+def _describe_dataset(dataset: DatasetFacts) -> dict[str, Any]:
+    version = {"version": dataset.version} if dataset.version else {}
+    return {"uri": dataset.uri, **version, "digest": dataset.digest, "samples": dict(dataset.samples)}
+
+
 def _draft_manifest(
     request: PublishRequest, measurement: variants.Measurement, decided: tuple[model_manifest.Variant, ...]
 ) -> model_manifest.ModelManifest:
@@ -218,7 +225,7 @@ def _draft_manifest(
         architecture=spec.model.architecture,
         input_shape=spec.model.input_shape,
         classes=dataset.class_names,
-        dataset={"uri": dataset.uri, "digest": dataset.digest, "samples": dict(dataset.samples)},
+        dataset=_describe_dataset(dataset),
         training={
             "workers": spec.workers,
             **plain_json.to_plain(request.training),

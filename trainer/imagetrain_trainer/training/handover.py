@@ -11,7 +11,7 @@ from imagetrain_trainer import errors
 from imagetrain_trainer.data import hashing, pipeline, prefetch, reader
 from imagetrain_trainer.publish import publish
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import loop
+from imagetrain_trainer.training import loop, pinned_data
 from imagetrain_trainer.worker import environment
 
 _BATCH = 256
@@ -23,7 +23,7 @@ def publish_run(
     finished: loop.TrainingLoop,
     around: loop.Surroundings,
     output: storage.ObjectStore,
-    data: storage.ObjectStore,
+    data: pinned_data.PinnedData,
 ) -> publish.PublishedModel:
     """Publish the model of a finished loop.
 
@@ -38,14 +38,16 @@ def publish_run(
             raise errors.PreemptedError("Stopped while publishing; the final checkpoint is saved.")
         around.report.publish(detail=detail)
 
-    with reader.DatasetReader(data, "test") as test:
+    with reader.DatasetReader(data.objects, "test") as test:
+        data.check(test.dataset)
         dataset = around.train.dataset
         request = publish.PublishRequest(
             model=finished.model,
             config=worker.config,
             store=output,
             dataset=publish.DatasetFacts(
-                uri=worker.config.job.spec.data.uri,
+                uri=data.objects.uri,
+                version=data.pin.version,
                 digest=dataset.digest,
                 class_names=dataset.class_names,
                 samples={name: split.records for name, split in dataset.splits.items()},

@@ -22,7 +22,7 @@ from imagetrain_trainer.data import reader
 from imagetrain_trainer.models import registry
 from imagetrain_trainer.publish import publish
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import checkpoints, events, group, handover, loop, reporter
+from imagetrain_trainer.training import checkpoints, events, group, handover, loop, pinned_data, reporter
 from imagetrain_trainer.worker import environment, logs, outcomes
 
 logger = logging.getLogger(__name__)
@@ -93,8 +93,18 @@ def run(
     if worker.rank == 0:
         output.child(names.run_prefix(config.run_id)).probe_writable()
     group.configure_tensorflow(worker)
-    data = storage.open_store(spec.data.uri, s3)
-    with reader.DatasetReader(data, "train") as train, reader.DatasetReader(data, "validation") as validation:
+    data = pinned_data.open_pinned(
+        spec,
+        output.child(names.run_prefix(config.run_id)),
+        is_chief=worker.rank == 0,
+        on_wait=lambda: report.enter("starting", "waiting for the chief to choose the version of the data set"),
+    )
+    with (
+        reader.DatasetReader(data.objects, "train") as train,
+        reader.DatasetReader(data.objects, "validation") as validation,
+    ):
+        data.check(train.dataset)
+        data.check(validation.dataset)
         report.enter("starting", f"waiting for {len(config.endpoints)} worker(s)")
         strategy = group.build_strategy()  # before anything that makes TensorFlow's context
         is_stopping.listen()
