@@ -130,6 +130,38 @@ class EarlyStoppingSettings(Document):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CropSettings(Document):
+    """`spec.training.augmentation.crop`: a random window of each image, resized to the input shape.
+
+    The recipe of Szegedy et al., "Going deeper with convolutions", 2014, with its usual figures as defaults.
+    """
+
+    min_area: float = setting(
+        default=0.08, doc="Smallest window, as a fraction of the image's area.", exclusive_minimum=0, maximum=1
+    )
+    max_area: float = setting(
+        default=1.0, doc="Largest window, as a fraction of the image's area.", exclusive_minimum=0, maximum=1
+    )
+    min_aspect_ratio: float = setting(default=0.75, doc="Smallest width / height of a window.", minimum=0.1, maximum=10)
+    max_aspect_ratio: float = setting(default=1.333, doc="Largest width / height of a window.", minimum=0.1, maximum=10)
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "max_area",
+            "be at least crop.minArea",
+            lambda c: c.max_area >= c.min_area,
+            "self.maxArea >= self.minArea",
+        ),
+        Rule(
+            "max_aspect_ratio",
+            "be at least crop.minAspectRatio",
+            lambda c: c.max_aspect_ratio >= c.min_aspect_ratio,
+            "self.maxAspectRatio >= self.minAspectRatio",
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentationSettings(Document):
     """`spec.training.augmentation`: random changes of training images, drawn anew each epoch."""
 
@@ -145,6 +177,9 @@ class AugmentationSettings(Document):
         default="constant",
         doc="What lies outside the image: black, the edge pixel, or the mirrored image.",
         choices=("constant", "nearest", "reflect"),
+    )
+    crop: CropSettings | None = setting(
+        default=None, doc="Trains on a random window of each image, resized to the input shape; {} takes the usual one."
     )
 
 

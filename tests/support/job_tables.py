@@ -35,6 +35,13 @@ ACCEPTED: list[dict[str, Any]] = [
     {"spec.training.reduceLearningRateOnPlateau": {}},
     {"spec.training.earlyStopping": {"monitor": "val_accuracy", "patienceEpochs": 2}},
     {"spec.training.augmentation": {"flip": "both", "shift": 0.5, "rotationDegrees": 180, "zoom": 0.9}},
+    {"spec.training.augmentation.crop": {}},
+    {
+        "spec.training.augmentation": {
+            "crop": {"minArea": 0.5, "maxArea": 0.5, "minAspectRatio": 1, "maxAspectRatio": 1}
+        }
+    },
+    {"spec.training.augmentation.crop": None},
     {"spec.training.labelSmoothing": 0},
     {"spec.training.batchNormalization": "local"},
     {"spec.training.seed": 2**31 - 1},
@@ -187,6 +194,15 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"spec.training.augmentation": {"flip": "left"}}, ["spec.training.augmentation.flip"]),
     ({"spec.training.augmentation": {"shift": 0.6}}, ["spec.training.augmentation.shift"]),
     ({"spec.training.augmentation": {"rotate": 10}}, ["spec.training.augmentation.rotate"]),
+    ({"spec.training.augmentation": {"crop": True}}, ["spec.training.augmentation.crop"]),
+    ({"spec.training.augmentation.crop": {"minArea": 0}}, ["spec.training.augmentation.crop.minArea"]),
+    ({"spec.training.augmentation.crop": {"maxArea": 1.5}}, ["spec.training.augmentation.crop.maxArea"]),
+    (
+        {"spec.training.augmentation.crop": {"maxArea": 0.05}},
+        ["spec.training.augmentation.crop.maxArea"],
+    ),  # below minArea
+    ({"spec.training.augmentation.crop": {"maxAspectRatio": 0.5}}, ["spec.training.augmentation.crop.maxAspectRatio"]),
+    ({"spec.training.augmentation.crop": {"area": 0.5}}, ["spec.training.augmentation.crop.area"]),
     ({"spec.training.earlyStopping": {"monitor": "loss"}}, ["spec.training.earlyStopping.monitor"]),
     (
         {"spec.training.reduceLearningRateOnPlateau": {"factor": 1}},
