@@ -60,6 +60,8 @@ class ChildJob:
         is_failed: whether the condition Failed or FailureTarget is True.
         is_complete: whether the condition Complete is True.
         message: message of that condition.
+        started_at: when the Job controller first came to it; None before. Nothing is decided then, so it is no news
+            of a Job.
     """
 
     namespace: str
@@ -74,6 +76,7 @@ class ChildJob:
     is_failed: bool
     is_complete: bool
     message: str
+    started_at: dt.datetime | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,7 @@ class Pod:
         disruption: reason of condition DisruptionTarget=True (PreemptionByScheduler, DeletionByTaintManager,
             EvictionByEvictionAPI, DeletionByPodGC, TerminationByKubelet); "".
         is_gone: whether it has been deleted, and is kept for how it ended.
+        placed_at: when it was given its node; None before.
     """
 
     namespace: str
@@ -139,6 +143,7 @@ class Pod:
     disruption: str
     exit_container: str = names.CONTAINER
     is_gone: bool = False
+    placed_at: dt.datetime | None = None
 
     @property
     def is_finished(self) -> bool:

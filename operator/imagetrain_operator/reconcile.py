@@ -136,7 +136,7 @@ class Reconciler:
             await self._delete_job(job)
         self._follow_up(key, plan)
         if plan.investigate:
-            self._around.findings.investigate(key, seen.child_jobs, seen.pods)
+            self._around.findings.investigate(key, seen.child_jobs, seen.pods, now)
 
     def _observe(self, job: observed.TrainingJob) -> observed.Observation:
         around, key = self._around, job.key

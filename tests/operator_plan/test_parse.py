@@ -120,6 +120,13 @@ class TestChildJob:
             message="",
         )
 
+    def test_the_time_at_which_the_job_controller_came_to_it_is_kept(self):
+        raw = cluster_objects.build_child_job()
+        started = parse.parse_child_job({**raw, "status": {**raw["status"], "startTime": "2026-03-01T10:00:02Z"}})
+        assert started is not None
+        assert started.started_at == dt.datetime(2026, 3, 1, 10, 0, 2, tzinfo=UTC)
+        assert started == parse.parse_child_job(raw)  # which is no news
+
     @pytest.mark.parametrize(
         ("conditions", "expected"),
         [
@@ -220,6 +227,11 @@ class TestPod:
         assert _parse_pod(cluster_objects.build_pod(node="", conditions=conditions)).unschedulable == message
         conditions[0]["reason"] = "SchedulingGated"
         assert _parse_pod(cluster_objects.build_pod(node="", conditions=conditions)).unschedulable == ""
+
+    def test_the_time_of_its_placing_is_kept(self):
+        for answer, expected in (("True", dt.datetime(2026, 3, 1, 10, 0, 3, tzinfo=UTC)), ("False", None)):
+            conditions = cluster_objects.build_conditions(PodScheduled=answer)
+            assert _parse_pod(cluster_objects.build_pod(conditions=conditions)).placed_at == expected
 
     def test_a_wait_with_a_trouble_counts_before_an_ordinary_one(self):
         pull = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "nowhere/none:1"'}

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import datetime as dt
 import logging
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from imagetrain_operator.cluster import client, errors
 logger = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 5.0  # for one job
+_TURN_SECONDS = 5.0  # that a Job controller or a node is given with a Job or pod it has come to
 _PAUSE_SECONDS = 0.2  # after each question
 _STARTS_SLOWLY = ("ContainerCreating", "PodInitializing", "")
 
@@ -62,16 +64,26 @@ class Findings:
             known.pop(key, None)
 
     def investigate(
-        self, key: observed.Key, child_jobs: tuple[observed.ChildJob, ...], pods: tuple[observed.Pod, ...]
+        self,
+        key: observed.Key,
+        child_jobs: tuple[observed.ChildJob, ...],
+        pods: tuple[observed.Pod, ...],
+        now: dt.datetime,
     ) -> None:
-        """Have it looked for why pods are missing (in the Job's events) or not starting (in a pod's)."""
+        """Have it looked for why pods are missing (in the Job's events) or not starting (in a pod's).
+
+        Nothing is asked of what has not had its turn yet: a busy Job controller or scheduler has nothing to tell.
+        """
         newest = max(child_jobs, key=lambda child: child.attempt, default=None)
         if newest is None:
             return
         waiting = [pod for pod in pods if pod.attempt == newest.attempt and pod.node and pod.phase == "Pending"]
-        slow = next((pod for pod in waiting if pod.waiting_reason in _STARTS_SLOWLY), None)
+        silent = [pod for pod in waiting if pod.waiting_reason in _STARTS_SLOWLY]
+        slow = min(silent, key=lambda pod: pod.placed_at or now, default=None)
         if pods and slow is None:
             self._found.pop(key, None)
+        elif not _had_its_turn(slow.placed_at if slow else newest.started_at, now):
+            return
         elif time.monotonic() >= self._asked_at.get(key, -_INTERVAL_SECONDS) + _INTERVAL_SECONDS:
             self._questions[key] = _Question(slow.uid, "FailedMount") if slow else _Question(newest.uid, "FailedCreate")
             self._wake.set()
@@ -108,3 +120,7 @@ class Findings:
             listed.get("items") or (), key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or ""
         )
         return str(events[-1].get("message", "")) if events else ""
+
+
+def _had_its_turn(since: dt.datetime | None, now: dt.datetime) -> bool:
+    return since is not None and (now - since).total_seconds() >= _TURN_SECONDS

@@ -103,7 +103,8 @@ def parse_child_job(raw: observed.RawObject) -> observed.ChildJob | None:
     attempt = _number(labels.get(names.LABEL_ATTEMPT))
     if names.LABEL_JOB not in labels or attempt is None:
         return None
-    conditions = (raw.get("status") or {}).get("conditions") or ()
+    state = raw.get("status") or {}
+    conditions = state.get("conditions") or ()
     holding = {each["type"]: each.get("message", "") for each in conditions if each["status"] == "True"}
     return observed.ChildJob(
         namespace=metadata["namespace"],
@@ -118,6 +119,7 @@ def parse_child_job(raw: observed.RawObject) -> observed.ChildJob | None:
         is_failed="Failed" in holding or "FailureTarget" in holding,
         is_complete="Complete" in holding,
         message=next((holding[kind] for kind in ("Failed", "FailureTarget", "Complete") if kind in holding), ""),
+        started_at=_time(state.get("startTime")),
     )
 
 
@@ -150,7 +152,6 @@ def parse_pod(raw: observed.RawObject) -> observed.Pod | None:
     waiting = _find_wait(everything)
     ended, end = _find_end(worker, everything if state.get("phase") == "Failed" else ())
     is_node_lost = _is_node_lost(state, conditions)
-    deletion = metadata.get("deletionTimestamp")
     return observed.Pod(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -166,7 +167,7 @@ def parse_pod(raw: observed.RawObject) -> observed.Pod | None:
         ip=state.get("podIP", ""),
         is_ready=worker.get("ready", False) and "running" in worker["state"] and not is_node_lost,
         is_node_lost=is_node_lost,
-        deletion_deadline=dt.datetime.fromisoformat(deletion) if deletion else None,
+        deletion_deadline=_time(metadata.get("deletionTimestamp")),
         deleted_at=_read_deleted_at(metadata),
         unschedulable=_message(conditions.get("PodScheduled"), "False", "Unschedulable"),
         waiting_reason=waiting.get("reason", ""),
@@ -176,11 +177,21 @@ def parse_pod(raw: observed.RawObject) -> observed.Pod | None:
         exit_code=end.get("exitCode"),
         exit_reason=end.get("reason", ""),
         exit_message=end.get("message", ""),
-        finished_at=dt.datetime.fromisoformat(end["finishedAt"]) if end.get("finishedAt") else None,
+        finished_at=_time(end.get("finishedAt")),
         pod_reason=state.get("reason", ""),
         pod_message=state.get("message", ""),
         disruption=_reason(conditions.get("DisruptionTarget")),
+        placed_at=_read_placed_at(conditions.get("PodScheduled")),
     )
+
+
+def _time(text: str | None) -> dt.datetime | None:
+    return dt.datetime.fromisoformat(text) if text else None
+
+
+def _read_placed_at(condition: Mapping[str, Any] | None) -> dt.datetime | None:
+    is_placed = condition is not None and condition["status"] == "True"
+    return _time(condition.get("lastTransitionTime")) if condition and is_placed else None
 
 
 def _read_deleted_at(metadata: Mapping[str, Any]) -> dt.datetime | None:
