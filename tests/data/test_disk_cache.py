@@ -1,13 +1,21 @@
 """The disk cache is never wrong, never too large, and no trouble with the disk reaches its user."""
 
+import concurrent.futures
 import logging
 import os
 import pathlib
 import random
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 
+import hypothesis
 import pytest
+from hypothesis import stateful, strategies
 
+import cache_processes
 from imagetrain_trainer.data import cache_entry, disk_cache
 
 MIB = 1 << 20
@@ -198,3 +206,251 @@ def test_what_proved_wrong_can_be_discarded(tmp_path):
     cache.discard("never there")
     assert cache.get("a") is None
     assert cache.used_bytes == disk_bytes(tmp_path) == 0
+
+
+def start(*arguments, **options):
+    command = [sys.executable, cache_processes.__file__, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def run(*arguments):
+    with start(*arguments) as process:
+        out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err[-2000:]
+    return out.strip(), err
+
+
+def test_a_writer_may_be_killed_at_any_line(tmp_path):
+    lines, _ = run("kill-at-every-line", tmp_path / "cache", 200_000)
+    assert int(lines) > 150
+
+
+def test_writers_may_be_killed_at_a_hundred_random_moments(tmp_path):
+    run("kill-at-random", tmp_path / "cache", 600_000, 100)
+
+
+def test_processes_that_share_a_small_cache_keep_its_limit(tmp_path):
+    limit = 1_000_000
+    processes = [start("use", tmp_path, limit, seed, 4) for seed in range(4)]
+    largest = 0
+    while any(process.poll() is None for process in processes):
+        entries, partial = cache_processes.entry_sizes(tmp_path)
+        largest = max(largest, entries + partial)
+    for process in processes:
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+    # A file that moves to its place meanwhile is seen twice: one a process.
+    assert 0.5 * limit < largest <= limit + 4 * cache_processes.LARGEST
+    assert disk_bytes(tmp_path) <= limit
+    cache_processes.check(str(tmp_path), limit, 200)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """Mount 1 MiB; unmounted at the end."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0755", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("mounting takes root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_turns_writing_off_with_one_warning_and_what_is_there_still_serves(tiny_disk, caplog):
+    cache = open_cache(tiny_disk, 100 * MIB)
+    results = [cache.put(f"{number}", bytes(50_000)) for number in range(40)]
+    assert 10 < sum(results) < 22
+    assert results == sorted(results, reverse=True)
+    assert not cache.is_writable
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"{tiny_disk}/v1: no space is left (No space left on device)" in caplog.text
+    assert [cache.get(f"{number}") for number in range(40)] == [bytes(50_000) if here else None for here in results]
+    assert files_of(tiny_disk)[1] == []
+    assert cache.used_bytes == disk_bytes(tiny_disk)
+
+
+def test_a_disk_that_is_read_only_serves_reads_with_one_warning(tiny_disk, caplog):
+    open_cache(tiny_disk).put("a", b"1")
+    path = files_of(tiny_disk)[0][0]
+    os.utime(path, (1, 1))
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+    cache = open_cache(tiny_disk)
+    assert cache.get("a") == b"1"
+    assert not cache.put("b", b"2")
+    assert cache.get("b") is None
+    with cache.claim("b") as claim:
+        assert claim is not None
+    assert "Read-only file system" in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_a_file_that_grows_too_large_turns_writing_off_with_one_warning(tmp_path):
+    out, err = run("limited", tmp_path, MIB)
+    assert out == "[False, False, None, False]"
+    assert err.count("no space is left") == 1
+    assert files_of(tmp_path) == ([], [])
+
+
+def test_a_folder_of_another_user_is_not_used_with_one_warning(tmp_path):
+    if os.geteuid():
+        pytest.skip("becoming another user takes root")
+    place = tmp_path / "cache"
+    open_cache(place).put("a", b"1")
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.owner() == "root" and folder != pathlib.Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    out, err = run("as-nobody", place, MIB)
+    assert out == "[None, False, None, False]"
+    assert err.count("Disk cache") == 1
+    assert "Permission denied" in err
+
+
+def test_an_entry_that_another_user_wrote_is_not_trusted(tmp_path):
+    if os.geteuid():
+        pytest.skip("giving a file away takes root")
+    cache = open_cache(tmp_path)
+    cache.put("a", b"1")
+    os.chown(files_of(tmp_path)[0][0], 12345, 12345)
+    assert cache.get("a") is None
+    assert cache.counters.damaged == 0
+
+
+def test_an_entry_that_is_a_link_is_not_followed(tmp_path):
+    cache = open_cache(tmp_path / "cache")
+    cache.put("a", b"1")
+    (path,) = files_of(tmp_path / "cache")[0]
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert cache.get("a") is None
+
+
+def test_a_folder_that_is_emptied_meanwhile_is_made_again(tmp_path, caplog):
+    cache = open_cache(tmp_path / "cache")
+    cache.put("a", b"1")
+    shutil.rmtree(tmp_path / "cache")
+    assert cache.get("a") is None
+    assert not cache.put("a", b"1")
+    assert cache.put("a", b"1")
+    assert cache.get("a") == b"1"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", bytes(44)])
+def test_a_count_that_is_lost_is_taken_again(tmp_path, content):
+    cache = open_cache(tmp_path)
+    for number in range(10):
+        cache.put(f"{number}", b"x")
+    (tmp_path / "v1" / "usage").write_bytes(content)
+    assert open_cache(tmp_path).used_bytes == 10 * 4096
+    (tmp_path / "v1" / "usage").write_bytes(content)
+    assert cache.put("10", b"x")
+    assert cache.used_bytes == 11 * 4096
+
+
+def test_strange_files_in_the_folder_stay(tmp_path):
+    cache = open_cache(tmp_path, 40_960)
+    strange = [tmp_path / "mine", tmp_path / "v1" / "mine", tmp_path / "v1" / "00" / "mine"]
+    (tmp_path / "v1" / "00").mkdir()
+    for path in strange:
+        path.write_bytes(bytes(50_000))
+    for epoch in range(3):
+        cache = open_cache(tmp_path, 40_960, f"{epoch}")
+        for number in range(20):
+            cache.put(f"{number}", b"x")
+    assert cache.counters.evictions
+    assert all(path.exists() for path in strange)
+
+
+def test_one_claims_and_the_others_wait_for_what_it_puts(tmp_path):
+    cache = open_cache(tmp_path)
+    fetched = []
+
+    def load(_):
+        found = cache.get("a")
+        if found is None:
+            claim = cache.claim("a")
+            if claim is None:
+                return cache.wait("a", 30)
+            with claim:
+                found = cache.get("a")  # the claim before this one may have brought it
+                if found is None:
+                    fetched.append("a")
+                    cache.put("a", b"1")
+                    found = b"1"
+        return found
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(load, range(200))) == [b"1"] * 200
+    assert fetched == ["a"]
+    assert list((tmp_path / "v1" / "claims").iterdir()) == []
+
+
+def test_nobody_waits_for_a_claim_of_the_dead(tmp_path):
+    cache = open_cache(tmp_path, scope=cache_processes.SCOPES[0])
+    with start("claim", tmp_path, MIB) as process:
+        assert process.stdout.readline() == "True\n"
+        assert cache.claim("a") is None
+        assert cache.wait("a", 0.05) is None  # over time
+        process.kill()
+    assert cache.wait("a", 60) is None
+    with cache.claim("a") as claim:
+        assert claim is not None
+
+
+class TwoCaches(stateful.RuleBasedStateMachine):
+    """Two caches of a folder beside a dictionary: what they find is what was put, and the limit holds."""
+
+    LIMIT = 10 * 4096
+    keys = strategies.sampled_from([f"{number}" for number in range(8)])
+    caches = strategies.sampled_from([0, 1])
+
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.model = {}
+        self.open = [self.reopened(0), self.reopened(1)]
+
+    def reopened(self, number):
+        return open_cache(self.folder.name, self.LIMIT, f"{number}", touch_seconds=0)
+
+    @stateful.rule(number=caches, key=keys, size=strategies.integers(0, 15_000))
+    def put(self, number, key, size):
+        data = bytes([size % 256]) * size
+        is_there = self.open[number].get(key) is not None
+        if not is_there and self.open[number].put(key, data):
+            self.model[number, key] = data
+
+    @stateful.rule(number=caches, key=keys)
+    def get(self, number, key):
+        assert self.open[number].get(key) in (None, self.model.get((number, key)))
+
+    @stateful.rule(number=caches, key=keys)
+    def discard(self, number, key):
+        self.open[number].discard(key)
+        assert self.open[number].get(key) is None
+
+    @stateful.rule(place=strategies.integers(0, 2**20), flip=strategies.integers(1, 255))
+    def damage(self, place, flip):
+        entries = sorted(files_of(self.folder.name)[0])
+        if entries:
+            path = entries[place % len(entries)]
+            data = bytearray(path.read_bytes())
+            data[place % len(data)] ^= flip
+            path.write_bytes(data)
+
+    @stateful.rule(number=caches)
+    def reopen(self, number):
+        self.open[number] = self.reopened(number)
+
+    @stateful.invariant()
+    def the_limit_holds_and_all_is_counted(self):
+        there = disk_bytes(self.folder.name)
+        assert there == self.open[0].used_bytes <= self.LIMIT
+
+    def teardown(self):
+        self.folder.cleanup()
+
+
+TwoCaches.TestCase.settings = hypothesis.settings(max_examples=60, stateful_step_count=40, deadline=None)
+test_two_caches_agree_with_a_dictionary = TwoCaches.TestCase
