@@ -30,7 +30,7 @@ from imagetrain_api import job
 from imagetrain_trainer.data import reader
 from imagetrain_trainer.models import registry
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import execution, group, inputs, optimizers, schedule
+from imagetrain_trainer.training import execution, group, inputs, optimizers, reading, schedule
 
 CASES = (("small_cnn", 28, 1, 256, 10), ("mobilenet_v2", 96, 3, 64, 4))  # the last: steps of one round
 EPOCHS = 1000
@@ -111,7 +111,7 @@ def build_product(
         )
         optimizer = optimizers.build_optimizer(spec.training.optimizer, rate)
     training = execution.TrainingExecution(strategy, model, optimizer, spec.training, classes=10, local_replicas=1)
-    steps_per_epoch = inputs.build_sampler(train, spec).steps_per_epoch
+    steps_per_epoch = reading.build_sampler(train, spec).steps_per_epoch
     batches = stack.enter_context(
         inputs.TrainingInput(
             train,

@@ -10,6 +10,20 @@ PHASES = ("starting", "training", "evaluating", "checkpointing", "publishing", "
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StorageReads(Document):
+    """What one worker's process has read of the training split so far."""
+
+    requests: int = setting(default=0, doc="Requests sent.", minimum=0)
+    hedges: int = setting(default=0, doc="Second requests for late bytes.", minimum=0)
+    retries: int = setting(default=0, doc="Requests sent again after a failure.", minimum=0)
+    throttled: int = setting(default=0, doc="Answers that asked for fewer requests.", minimum=0)
+    read_bytes: int = setting(default=0, doc="Bytes read.", minimum=0)
+    cache_hits: int = setting(default=0, doc="Pieces found in the disk cache.", minimum=0)
+    cache_misses: int = setting(default=0, doc="Pieces that were not there.", minimum=0)
+    cache_hit_bytes: int = setting(default=0, doc="Bytes found in the disk cache.", minimum=0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Document):
     """One worker's state. Figures are of the whole group unless their name says otherwise."""
 
@@ -32,6 +46,7 @@ class Progress(Document):
     )
     learning_rate: float | None = setting(default=None, doc="Learning rate of the newest step.", minimum=0)
     input_stall_seconds: float = setting(default=0.0, doc="Time this worker waited for input.", minimum=0)
+    storage: StorageReads = setting(default_factory=StorageReads, doc="What this worker read of the data.")
     checkpoint_step: int | None = setting(default=None, doc="Step of the newest checkpoint.", minimum=0)
     checkpoint_seconds: float = setting(default=0.0, doc="Time spent in saving checkpoints.", minimum=0)
     checkpoint_count: int = setting(default=0, doc="Checkpoints saved.", minimum=0)

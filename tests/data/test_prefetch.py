@@ -101,7 +101,7 @@ def wait_until(condition):
 @pytest.mark.parametrize("ahead_bytes", [1, 10_000_000, 10**9])
 @pytest.mark.parametrize("is_cached", [False, True])
 def test_batches_come_in_order_whatever_the_bounds(folder, tmp_path, ahead_bytes, is_cached):
-    cache = disk_cache.DiskCache(tmp_path / "cache", 10**9, "set") if is_cached else None
+    cache = reader.CacheOptions(folder=tmp_path / "cache", max_bytes=10**9) if is_cached else None
     with reader.DatasetReader(store.open_store(str(folder)), "train", reader.ReaderOptions(cache=cache)) as records:
         plan = sampler.Sampler(records.layout, 50, seed=3)
         steps = range(plan.steps_per_epoch - 3, plan.steps_per_epoch + 4)
@@ -111,8 +111,8 @@ def test_batches_come_in_order_whatever_the_bounds(folder, tmp_path, ahead_bytes
                 taken = list(ahead)
             assert [batch.record_ids.tolist() for batch in taken] == [ids.tolist() for ids in wanted]
             assert [batch.keys for batch in taken] == [[str(number) for number in ids] for ids in wanted]
-        if cache is not None:
-            assert cache.counters.hits >= cache.counters.misses > 0
+        counters = records.counters.cache
+        assert counters is None if cache is None else counters.hits >= counters.misses > 0
 
 
 def test_a_split_kept_in_memory_comes_in_order(packed):
@@ -200,13 +200,13 @@ def test_closing_ends_its_threads_and_starts_nothing_more(gated):
 
 
 def test_a_wrong_cache_entry_is_read_again_and_forgotten(folder, tmp_path):
-    cache = disk_cache.DiskCache(tmp_path / "cache", 10**9, "set")
-    ids = np.arange(40)
-    with reader.DatasetReader(store.open_store(str(folder)), "train", reader.ReaderOptions(cache=cache)) as records:
+    ids, options = np.arange(40), reader.CacheOptions(folder=tmp_path / "cache", max_bytes=10**9)
+    with reader.DatasetReader(store.open_store(str(folder)), "train", reader.ReaderOptions(cache=options)) as records:
+        cache = disk_cache.DiskCache(options.folder, options.max_bytes, records.dataset.digest)
         read = block_reads.BlockRead(records.origin, 0)
         read.need(ids, 0.0)
         first = read.take(0)
-        wait_until(lambda: cache.counters.puts >= 1)
+        wait_until(lambda: records.counters.cache.puts >= 1)
         cell = read._cells[0]
         key = cell.cache_key(records.dataset.splits["train"].shards[0].key)
         cache.discard(key)

@@ -8,7 +8,7 @@ from imagetrain_api import job, names
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import pack, reader
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import inputs
+from imagetrain_trainer.training import inputs, reading
 
 BATCH, EPOCHS = 32, 2
 
@@ -45,7 +45,7 @@ def read_steps(
     records: reader.DatasetReader, spec: job.JobSpec, *, world: int = 1, first_step: int = 0
 ) -> list[list[dict[str, Any]]]:
     """Return the batches of each step, one a replica."""
-    total = inputs.build_sampler(records, spec).steps_per_epoch * EPOCHS
+    total = reading.build_sampler(records, spec).steps_per_epoch * EPOCHS
     by_replica = []
     for replica in range(world):
         with inputs.TrainingInput(

@@ -4,6 +4,7 @@ A record id counts through a split's shards in order. A split that is small enou
 """
 
 import dataclasses
+import pathlib
 import threading
 from types import TracebackType
 from typing import Any, Self
@@ -17,10 +18,20 @@ from imagetrain_trainer.data import dataset as dataset_module
 from imagetrain_trainer.data.record_batch import RecordBatch
 from imagetrain_trainer.storage import fetch_counters, fetching, store
 
-__all__ = ["DatasetReader", "ReadCounters", "ReaderOptions", "RecordBatch"]
+__all__ = ["CacheOptions", "DatasetReader", "ReadCounters", "ReaderOptions", "RecordBatch"]
 
 _INDEXES_AHEAD = 32
 _EAGER_INDEXES = 64  # shards whose indexes are read, and counted over, at once: 4 GB of shards of the default size
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOptions:
+    """Where copies of what was read are kept, and how much of them."""
+
+    folder: pathlib.Path
+    """On a local disk; the workers of a node may share it, and it keeps what it has from run to run."""
+    max_bytes: int
+    """Most bytes of all copies in the folder, those of other data sets included."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +40,10 @@ class ReaderOptions:
 
     in_memory_bytes: int = blocks.RESIDENT_BYTES
     """A split whose shards have at most this many bytes is kept in memory."""
-    cache: disk_cache.DiskCache | None = None
-    """Disk cache of what is read from the store."""
+    cache: CacheOptions | None = None
+    """Disk cache of what is read from the store; None: no cache. A split that is kept in memory needs none."""
     fetch: fetching.FetchOptions = dataclasses.field(default_factory=fetching.FetchOptions)
     """How requests are made."""
-    tune: bool = False
-    """Measure the store for a few seconds first, and choose the size and number of requests by it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +78,10 @@ class DatasetReader:
         self._resident: list[example.Record] | None = None
         self._labels: npt.NDArray[np.int32] | None = None
         self._objects = objects
+        self._cells: block_reads.CellCache | None = None
         self._fetcher = fetching.Fetcher(objects, self._options.fetch)
         try:
-            self._cells = block_reads.CellCache(self._options.cache) if self._options.cache else None
+            self._cells = self._open_cache()
             self.origin = block_reads.Origin(
                 objects=objects,
                 fetcher=self._fetcher,
@@ -113,9 +123,7 @@ class DatasetReader:
     @property
     def counters(self) -> ReadCounters:
         """Return a snapshot of what was read and how."""
-        return ReadCounters(
-            requests=self._fetcher.counters, cache=self._options.cache.counters if self._options.cache else None
-        )
+        return ReadCounters(requests=self._fetcher.counters, cache=self._cells.counters if self._cells else None)
 
     def __enter__(self) -> Self:
         return self
@@ -128,8 +136,14 @@ class DatasetReader:
     def close(self) -> None:
         """End the requests under way and the threads."""
         self._fetcher.close()
-        if self._options.cache and self._cells:
+        if self._cells is not None:
             self._cells.close()
+
+    def _open_cache(self) -> block_reads.CellCache | None:
+        options = self._options.cache
+        if options is None or self.is_resident:
+            return None
+        return block_reads.CellCache(disk_cache.DiskCache(options.folder, options.max_bytes, scope=self.dataset.digest))
 
     def read(self, record_ids: npt.NDArray[np.integer[Any]]) -> RecordBatch:
         """Read some records, which may repeat and come in any order.

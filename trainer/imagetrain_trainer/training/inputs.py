@@ -10,8 +10,8 @@ from numpy import typing as npt
 
 from imagetrain_api import job
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import blocks, pipeline, prefetch, reader, sampler
-from imagetrain_trainer.training import augmentation
+from imagetrain_trainer.data import pipeline, prefetch, reader, sampler
+from imagetrain_trainer.training import augmentation, reading
 
 
 class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
@@ -43,11 +43,12 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
             world_size: number of all replicas.
         """
         self._spec = spec
-        self._sampler = build_sampler(records, spec)
+        self._sampler = reading.build_sampler(records, spec)
         self._remaining = range(first_step, total_steps)
         self._replicas = replicas
         self._world_size = world_size
-        self._prefetcher = prefetch.Prefetcher(records, (self._record_ids(*turn) for turn in self._turns()))
+        ids = (self._record_ids(*turn) for turn in self._turns())
+        self._prefetcher = prefetch.Prefetcher(records, ids, ahead_bytes=spec.data.read_ahead_bytes)
         shape = spec.model.input_shape
         self._pipeline = pipeline.DecodePipeline(self._prefetcher, records.dataset.image, shape)
         self.dataset = self._build()
@@ -97,12 +98,6 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
                 settings, seed=seed, epoch=epoch, record_ids=self._record_ids(step, replica), height=height, width=width
             )
             yield transforms, np.float32(len(self._sampler.batch_records(step)))
-
-
-def build_sampler(records: reader.DatasetReader, spec: job.JobSpec) -> sampler.Sampler:
-    """Return the order of the training split."""
-    layout = blocks.plan_split(records.dataset.splits[records.split])
-    return sampler.Sampler(layout, spec.training.global_batch_size, seed=spec.training.seed)
 
 
 def check_batches(records: int, steps_per_epoch: int, world_size: int) -> None:

@@ -22,6 +22,7 @@ from imagetrain_trainer.training import (
     inputs,
     optimizers,
     policies,
+    reading,
     reporter,
     run_state,
     schedule,
@@ -95,7 +96,7 @@ class TrainingLoop:
         self._group = group
         self._spec = spec
         self._around = around
-        self._steps_per_epoch = inputs.build_sampler(around.train, spec).steps_per_epoch
+        self._steps_per_epoch = reading.build_sampler(around.train, spec).steps_per_epoch
         inputs.check_batches(around.train.records, self._steps_per_epoch, group.strategy.num_replicas_in_sync)
         self._total_steps = self._steps_per_epoch * spec.training.epochs
         classes = len(around.train.dataset.class_names)
@@ -229,6 +230,7 @@ class TrainingLoop:
             "loss": self.state.epoch.loss,
             "accuracy": self.state.epoch.accuracy,
             "learning_rate": float(self._rate(tf.constant(self.state.step - 1))),
+            "storage": reading.describe(self._around.train.counters),
         }
         if is_first:  # its time is the compiler's
             self._around.report.publish(images=result.images, **fields)

@@ -22,7 +22,7 @@ from imagetrain_trainer.data import reader
 from imagetrain_trainer.models import registry
 from imagetrain_trainer.publish import publish
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import checkpoints, events, group, handover, loop, pinned_data, reporter
+from imagetrain_trainer.training import checkpoints, events, group, handover, loop, pinned_data, reading, reporter
 from imagetrain_trainer.worker import environment, logs, outcomes
 
 logger = logging.getLogger(__name__)
@@ -99,9 +99,10 @@ def run(
         is_chief=worker.rank == 0,
         on_wait=lambda: report.enter("starting", "waiting for the chief to choose the version of the data set"),
     )
+    options = reading.build_options(spec.data, worker.work_dir)
     with (
-        reader.DatasetReader(data.objects, "train") as train,
-        reader.DatasetReader(data.objects, "validation") as validation,
+        reader.DatasetReader(data.objects, "train", options) as train,
+        reader.DatasetReader(data.objects, "validation", options) as validation,
     ):
         data.check(train.dataset)
         data.check(validation.dataset)

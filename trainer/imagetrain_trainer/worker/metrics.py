@@ -24,6 +24,17 @@ class WorkerCollector(registry.Collector):
         yield self._counter(
             "input_stall_seconds", "Time this worker's steps waited for input.", report.input_stall_seconds
         )
+        for name, documentation, value in (
+            ("storage_requests", "Requests for training data that this worker sent.", report.storage.requests),
+            ("storage_hedges", "Requests sent a second time, for the first was late.", report.storage.hedges),
+            ("storage_retries", "Requests sent again after a failure.", report.storage.retries),
+            ("storage_throttled", "Answers of the storage that asked for fewer requests.", report.storage.throttled),
+            ("storage_read_bytes", "Training data read from the storage.", report.storage.read_bytes),
+            ("data_cache_hits", "Pieces of training data found in the disk cache.", report.storage.cache_hits),
+            ("data_cache_misses", "Pieces that the disk cache did not have.", report.storage.cache_misses),
+            ("data_cache_hit_bytes", "Training data read from the disk cache.", report.storage.cache_hit_bytes),
+        ):
+            yield self._counter(name, documentation, value)
         yield self._counter("checkpoint_seconds", "Time spent in saving checkpoints.", report.checkpoint_seconds)
         yield self._counter("checkpoints", "Checkpoints saved.", report.checkpoint_count)
         yield self._step_seconds(report)
