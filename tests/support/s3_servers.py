@@ -148,10 +148,13 @@ def moto_server() -> collections.abc.Iterator[S3Server]:
 
 
 @contextlib.contextmanager
-def versitygw_server(root: pathlib.Path) -> collections.abc.Iterator[VersitygwServer]:
+def versitygw_server(
+    root: pathlib.Path, *, is_keeping_alive: bool = False
+) -> collections.abc.Iterator[VersitygwServer]:
     """Run versitygw with its buckets under `root`/buckets: keys, ACLs and bucket policies are enforced.
 
-    Metadata lies in a sidecar folder, so `root` may be on a file system without extended attributes.
+    Metadata lies in a sidecar folder, so `root` may be on a file system without extended attributes. By its default it
+    closes the connection after each answer; with `is_keeping_alive` it is used again, as on Amazon S3.
 
     Raises:
         S3ServerError: The binary is not built, or the server does not answer within START_TIMEOUT_SECONDS.
@@ -167,6 +170,7 @@ def versitygw_server(root: pathlib.Path) -> collections.abc.Iterator[VersitygwSe
     for folder in (server.root, root / "iam", root / "sidecar"):
         folder.mkdir(parents=True)
     listen = ["--port", f"127.0.0.1:{port}", "--region", server.region, "--quiet"]
+    listen += ["--keep-alive"] if is_keeping_alive else []
     users = ["--iam-dir", str(root / "iam"), "--iam-cache-disable"]
     backend = ["posix", "--sidecar", str(root / "sidecar"), str(server.root)]
     credentials = {"ROOT_ACCESS_KEY_ID": server.access_key, "ROOT_SECRET_ACCESS_KEY": server.secret_key}
