@@ -127,7 +127,7 @@ def test_an_endpoint_that_is_down_resets_everything_and_comes_back(proxy: Proxy)
     client.get_object(Bucket="data", Key=KEY)["Body"].read()
     proxy.set(is_down=True)
     for _ in range(2):  # the connection that was open, and a new one
-        with pytest.raises(botocore.exceptions.HTTPClientError):
+        with pytest.raises(botocore.exceptions.BotoCoreError):
             client.get_object(Bucket="data", Key=KEY)
     proxy.clear()
     assert get(proxy) == BODY
