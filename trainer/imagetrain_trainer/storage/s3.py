@@ -6,36 +6,23 @@ enters a message, and an error whose text names a key is not chained either: it 
 
 import builtins
 import contextlib
-import dataclasses
 import datetime as dt
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import boto3
-import botocore.config
 import botocore.exceptions
 import obstore
 from obstore import exceptions as obstore_errors
-from obstore.auth import boto3 as obstore_boto3
 from obstore.store import S3Store as ObstoreS3
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.storage import local, object_store, s3_errors, s3_ranges
+from imagetrain_trainer.storage import local, object_store, s3_connection, s3_errors, s3_ranges
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from obstore import PutMode
     from obstore.store import ClientConfig, RetryConfig
 
-# Two attempts of at most 5 s each and a short pause: an unreachable endpoint shows within 15 s.
-_CONTROL_CONFIG = botocore.config.Config(
-    connect_timeout=4,
-    read_timeout=5,
-    retries={"mode": "standard", "total_max_attempts": 2},
-    s3={"addressing_style": "path"},
-    request_checksum_calculation="when_required",
-)
 _RETRIES: "RetryConfig" = {
     "max_retries": 10,
     "retry_timeout": dt.timedelta(seconds=60),
@@ -51,13 +38,9 @@ _CLIENT: "ClientConfig" = {
     "read_timeout": dt.timedelta(seconds=20),
     "timeout": dt.timedelta(seconds=280),
 }
-# botocore hands out credentials that live 10 minutes more at least, so obstore must ask again before those are over.
-_CREDENTIAL_TTL = dt.timedelta(minutes=9)
 # Records this near share a request: at 100 MB/s the gap costs about as much as another request's 1-2 ms of overhead.
 _COALESCE_BYTES = 128 * 1024
 _PART_BYTES = 16 * 1024 * 1024  # AWS advises parts of 8-16 MB
-_DEFAULT_REGION = "us-east-1"
-
 _WRITE_ATTEMPTS = 3
 _BROKEN_CONNECTION = "ConnectionReset"  # how obstore's error spells ECONNRESET
 _LIBRARY_ERRORS = (obstore_errors.BaseError, FileNotFoundError, botocore.exceptions.BotoCoreError, OSError)
@@ -66,77 +49,22 @@ _LIBRARY_ERRORS = (obstore_errors.BaseError, FileNotFoundError, botocore.excepti
 def open_s3(bucket: str, prefix: str, settings: object_store.S3Settings) -> "S3Store":
     """Open a bucket's prefix and check with one request that it can be reached; raises as `store.open_store` does."""
     uri = f"s3://{bucket}/{prefix}"
-    opened = S3Store(bucket, prefix, _connect(bucket, uri, settings))
+    connection = s3_connection.Connection.open(bucket, uri, settings)
+    opened = S3Store(prefix, connection, connection.open_objects(_CLIENT, _RETRIES))
     problem = opened.diagnose_bucket()
     if problem is not None:
         raise problem
     return opened
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """A bucket's clients, which the stores of all its prefixes share."""
-
-    settings: object_store.S3Settings
-    client: "S3Client"
-    provider: obstore_boto3.Boto3CredentialProvider
-    objects: ObstoreS3
-
-
-def _connect(bucket: str, uri: str, settings: object_store.S3Settings) -> Connection:
-    client, provider = _build_client(uri, settings)
-    objects = _build_objects(bucket, client, provider, _CLIENT, _RETRIES)
-    return Connection(settings=settings, client=client, provider=provider, objects=objects)
-
-
-def _build_client(
-    uri: str, settings: object_store.S3Settings
-) -> tuple["S3Client", obstore_boto3.Boto3CredentialProvider]:
-    try:
-        session = boto3.Session(region_name=settings.region)
-        if session.get_credentials() is None:
-            raise errors.AccessDeniedError(
-                f"cannot open {uri}: no credentials found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, "
-                "or run with a workload identity."
-            )
-        client = session.client("s3", endpoint_url=settings.endpoint_url, config=_CONTROL_CONFIG)
-        return client, obstore_boto3.Boto3CredentialProvider(session, ttl=_CREDENTIAL_TTL)
-    except (botocore.exceptions.BotoCoreError, ValueError) as e:
-        raise errors.ConfigError(
-            f"cannot open {uri}: the AWS configuration is invalid ({type(e).__name__}). "
-            "Check spec.s3, AWS_PROFILE, AWS_ENDPOINT_URL and ~/.aws/config."
-        ) from e
-
-
-def _build_objects(
-    bucket: str,
-    client: "S3Client",
-    provider: obstore_boto3.Boto3CredentialProvider,
-    client_options: "ClientConfig",
-    retries: "RetryConfig",
-) -> ObstoreS3:
-    endpoint = client.meta.endpoint_url
-    return ObstoreS3(
-        bucket,
-        endpoint=endpoint,
-        # obstore reads the environment too, and would prefer AWS_ENDPOINT_URL_S3 over `endpoint`.
-        aws_endpoint_url_s3=endpoint,
-        region=client.meta.region_name or _DEFAULT_REGION,
-        virtual_hosted_style_request=False,
-        credential_provider=provider,
-        client_options=client_options | {"allow_http": endpoint.startswith("http://")},
-        retry_config=retries,
-    )
-
-
 class S3Store(object_store.ObjectStore):
     """Objects of one bucket below a prefix; retries end after 60 s, and a request that stalls after 20 s."""
 
-    def __init__(self, bucket: str, prefix: str, connection: Connection) -> None:
-        super().__init__(f"s3://{bucket}/{prefix}")
-        self._bucket, self._prefix, self._connection = bucket, prefix, connection
-        self._client, self._objects = connection.client, connection.objects
-        self._endpoint = self._client.meta.endpoint_url
+    def __init__(self, prefix: str, connection: s3_connection.Connection, objects: ObstoreS3) -> None:
+        super().__init__(f"s3://{connection.bucket}/{prefix}")
+        self._prefix, self._connection, self._objects = prefix, connection, objects
+        self._bucket, self._client = connection.bucket, connection.client
+        self._endpoint = connection.client.meta.endpoint_url
 
     def _path(self, key: str) -> str:
         """Return the key within the bucket."""
@@ -282,28 +210,22 @@ class S3Store(object_store.ObjectStore):
 
     def child(self, prefix: str) -> "S3Store":
         """Return the store of a folder below this one; it shares the connections and credentials."""
-        return S3Store(self._bucket, self._folder(prefix) or "", self._connection)
+        return S3Store(self._folder(prefix) or "", self._connection, self._objects)
 
     def open_range_reads(self, concurrency: int) -> s3_ranges.S3RangeReads:
         """Return range reads over connections of their own; obstore has no limit of its own on `concurrency`."""
         del concurrency
-        return s3_ranges.S3RangeReads(self._lend())
+        return s3_ranges.S3RangeReads(self._lend(self._connection))
 
-    def _lend(self) -> s3_ranges.Lent:
-        connection = self._connection
+    def _lend(self, connection: s3_connection.Connection) -> s3_ranges.Lent:
+        store = S3Store(self._prefix, connection, self._objects)  # which asks about the bucket with the same key
         return s3_ranges.Lent(
-            objects=_build_objects(
-                self._bucket, connection.client, connection.provider, s3_ranges.CLIENT, s3_ranges.NO_RETRIES
-            ),
+            objects=connection.open_objects(s3_ranges.CLIENT, s3_ranges.NO_RETRIES),
             path_of=self._path,
             uri_of=self.uri_of,
-            translate=self._explain,
-            renew=self._renew_and_lend,
+            translate=store._explain,
+            renew=lambda: self._lend(connection.reopen()),
         )
-
-    def _renew_and_lend(self) -> s3_ranges.Lent:
-        connection = _connect(self._bucket, self.uri, self._connection.settings)
-        return S3Store(self._bucket, self._prefix, connection)._lend()  # noqa: SLF001 - the same class
 
     @contextlib.contextmanager
     def _translated(self, key: str, action: str) -> Iterator[None]:
