@@ -29,6 +29,8 @@ START_TIMEOUT_SECONDS = 60.0
 
 STOP_TIMEOUT_SECONDS = 10.0
 
+# Looked up at import: a test may have a cache of its own when the session's server starts.
+_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
 _GO_MODULE = pathlib.Path(__file__).parents[1] / "tools" / "versitygw" / "go.mod"
 
 
@@ -127,8 +129,7 @@ def versitygw_binary() -> pathlib.Path:
     """
     match = re.search(r"github\.com/versity/versitygw (v\S+)", _GO_MODULE.read_text())
     assert match is not None, f"{_GO_MODULE} does not require versitygw"
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    binary = cache / "imagetrain" / "tools" / f"versitygw-{match[1]}" / "versitygw"
+    binary = _CACHE / "imagetrain" / "tools" / f"versitygw-{match[1]}" / "versitygw"
     if not binary.exists():
         raise S3ServerError(f"{binary} does not exist. Run: make versitygw")
     return binary
