@@ -1,6 +1,7 @@
 """The order of one epoch when a split is too large to be shuffled as a whole: blocks first, then records across blocks.
 
-1. The blocks are permuted by a hash, which makes the canonical sequence.
+1. The blocks are permuted by a hash, and half of them turned round (for a block that is divided between two lanes, so
+   that the same records do not come late in every epoch), which makes the canonical sequence.
 2. It is divided into LANES contiguous lanes. Position p of the epoch is place p // lanes of lane p % lanes.
 3. A lane has one *slot* a block. The records of its j-th block are dealt, in random order, in thirds to the slots
    j - 1, j and j + 1 (at the lane's ends to the nearest slot there is), and each slot is shuffled. So a lane reads
@@ -37,8 +38,9 @@ _MOST_STRANDS = 16
 _STRAND_RECORDS = 8  # fewer records of a block in a strand would let strands drift apart by much of a block
 _PIECE_RECORDS = 512  # the least that is worked out at once: numpy's overhead is paid per call
 _KEPT_PIECES = 4  # of each lane: where the batch lies, where read-ahead has got to, and the neighbours of both
-_STREAM_BLOCKS, _STREAM_RECORDS = 4, 5
+_STREAM_BLOCKS, _STREAM_RECORDS, _STREAM_TURNS = 4, 5, 7
 _HASH_BITS = 24
+_SUMMED_BLOCKS = 1024  # numpy widens all draws that are summed at once to eight bytes each
 
 Draws = npt.NDArray[np.unsignedinteger[Any]]
 Ids = npt.NDArray[np.int64]
@@ -56,13 +58,12 @@ class BlockOrder:
             epoch: from 0.
             draws: (records,) how often each record comes in the epoch; None: once.
         """
-        sizes = np.diff(layout.first_records)
-        if draws is not None:
-            sizes = np.add.reduceat(draws, layout.first_records[:-1], dtype=np.int64)
+        sizes = np.diff(layout.first_records) if draws is None else _sum_by_block(layout, draws)
         order = _permute(layout.blocks, seed, epoch)
         if draws is not None:
             order = order[sizes[order] > 0]
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[order])])
+        starts = np.zeros(len(order) + 1, np.int64)
+        np.cumsum(sizes[order], out=starts[1:])
         total = int(starts[-1])
         self.lanes = min(LANES, len(order))
         self.strands = _count_strands(total // len(order))
@@ -134,29 +135,29 @@ class BlockOrder:
         places = ranks * strands + lane.residues[strand] - start
         inside = (places >= 0) & (places < stop - start)
         order, places, strand = order[inside], places[inside], strand[inside]
-        all_ids, block_numbers = self._lane_ids(lane, dealt)
+        all_ids, within = self._lane_ids(lane, dealt)
         ids, keys = np.empty(stop - start, np.int64), np.empty(stop - start, np.float64)
         ids[places] = all_ids[order]
-        firsts_of = self._layout.first_records
-        block = block_numbers[order]
-        within = (all_ids[order] - firsts_of[block]) / (firsts_of[block + 1] - firsts_of[block])
-        keys[places] = number * strands + strand + within
+        keys[places] = number * strands + strand + within[order]
         return ids, keys
 
-    def _lane_ids(self, lane: "_Lane", dealt: slice) -> tuple[Ids, Ids]:
-        """Return the record ids of some blocks of a lane in canonical order, and the block of each."""
+    def _lane_ids(self, lane: "_Lane", dealt: slice) -> tuple[Ids, npt.NDArray[np.float64]]:
+        """Return the record ids of some blocks of a lane in canonical order, and the part of its block before each."""
         chosen = lane.blocks[dealt]
         firsts = self._layout.first_records[chosen]
         sizes = self._layout.first_records[chosen + 1] - firsts
-        ids = np.arange(int(sizes.sum())) + np.repeat(firsts - np.cumsum(sizes) + sizes, sizes)
-        numbers = np.repeat(chosen, sizes)
+        offsets = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        is_turned = hashing.hash_u64(*self._seed_parts[:2], _STREAM_TURNS, chosen) & np.uint64(1) == 1
+        ids = np.repeat(np.where(is_turned, firsts + sizes - 1, firsts), sizes)
+        ids += offsets * np.repeat(np.where(is_turned, -1, 1), sizes)
+        within = offsets / np.repeat(sizes, sizes)
         if self._draws is not None:
             copies = self._draws[ids]
-            ids, numbers = np.repeat(ids, copies), np.repeat(numbers, copies)
+            ids, within = np.repeat(ids, copies), np.repeat(within, copies)
         # The lane's first block may have begun in the lane before, and its last may go on in the next.
         skipped = lane.skipped if dealt.start == 0 else 0
         stop = skipped + int(lane.starts[dealt.stop] - lane.starts[dealt.start])
-        return ids[skipped:stop], numbers[skipped:stop]
+        return ids[skipped:stop], within[skipped:stop]
 
 
 class _Lane:
@@ -176,7 +177,8 @@ class _Lane:
         end = int(np.searchsorted(starts, first + records, side="left"))
         self.first, self.records = first, records
         self.blocks = order[begin:end]
-        self.starts = np.clip(starts[begin : end + 1] - first, 0, records)
+        self.starts = starts[begin : end + 1] - first
+        self.starts[0], self.starts[-1] = 0, records
         self.skipped = first - int(starts[begin])
         self._strands = strands
         bits = strands.bit_length() - 1
@@ -217,11 +219,22 @@ class _Lane:
 def _permute(count: int, seed: int, epoch: int) -> Ids:
     """Return a random permutation of the blocks, (count,)."""
     # Sorting hashes whose low bits are the block's number is several times as fast as argsort.
-    low = np.uint64(count.bit_length())
-    words = hashing.hash_u64(seed, epoch, _STREAM_BLOCKS, np.arange(count)) >> low << low
+    low = np.uint64((1 << count.bit_length()) - 1)
+    words = hashing.hash_u64(seed, epoch, _STREAM_BLOCKS, np.arange(count)) & ~low
     words |= np.arange(count, dtype=np.uint64)
     words.sort()
-    return (words & ((np.uint64(1) << low) - np.uint64(1))).astype(np.int64)
+    words &= low
+    return words.view(np.int64)
+
+
+def _sum_by_block(layout: blocks.Layout, draws: Draws) -> Ids:
+    """Return the draws of each block, (blocks,)."""
+    sums = np.empty(layout.blocks, np.int64)
+    for start in range(0, layout.blocks, _SUMMED_BLOCKS):
+        firsts = layout.first_records[start : start + _SUMMED_BLOCKS + 1]
+        part = draws[firsts[0] : firsts[-1]]
+        sums[start : start + _SUMMED_BLOCKS] = np.add.reduceat(part, firsts[:-1] - firsts[0], dtype=np.int64)
+    return sums
 
 
 def _count_strands(block_records: int) -> int:

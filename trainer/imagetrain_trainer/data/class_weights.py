@@ -17,7 +17,7 @@ import numpy.typing as npt
 from imagetrain_trainer.data import hashing
 
 _STREAM_PHASE = 6
-_CHUNK_RECORDS = 1 << 20  # bounds the scratch memory to some 40 MB
+_CHUNK_RECORDS = 1 << 18  # bounds the scratch memory to some 20 MB
 
 
 class ClassWeights:
