@@ -111,6 +111,7 @@ def test_batches_come_in_order_whatever_the_bounds(folder, tmp_path, ahead_bytes
                 taken = list(ahead)
             assert [batch.record_ids.tolist() for batch in taken] == [ids.tolist() for ids in wanted]
             assert [batch.keys for batch in taken] == [[str(number) for number in ids] for ids in wanted]
+            wait_until(lambda: cache is None or (now := records.counters.cache).puts + now.refused >= now.misses)
         counters = records.counters.cache
         assert counters is None if cache is None else counters.hits >= counters.misses > 0
 

@@ -208,14 +208,14 @@ class BlockRead:
         place = record_id - self._first
         offset, length, label, crc = self._entries[place].item()
         cell = self._cells[int(np.searchsorted(self._bounds, place, side="right")) - 1]
-        frame = bytes(cell.bytes_of(offset, length))
+        frame = cell.bytes_of(offset, length)
         try:
             return record_batch.open_frame(frame, label, crc)
         except errors.DataCorruptError as e:
             logger.warning("%s is read again: it %s", self._name(record_id, offset), e)
         if self._origin.cache is not None:
             self._origin.cache.discard(cell.cache_key(self._shard.key))
-        frame = bytes(self._origin.fetcher.get(self._shard.key, offset, length, priority=0.0).result())
+        frame = memoryview(self._origin.fetcher.get(self._shard.key, offset, length, priority=0.0).result())
         try:
             return record_batch.open_frame(frame, label, crc)
         except errors.DataCorruptError as e:

@@ -96,9 +96,9 @@ def decode_record(data: bytes) -> Record:
         errors.DataCorruptError: it does not parse, or a feature is missing or of the wrong kind; the message is a rule,
             for the caller to prefix with the place.
     """
-    own = _read_own_layout(data)
+    own = decode_view(memoryview(data))
     if own is not None:
-        return own
+        return own[0]
     features = decode_features(data)
     return Record(
         _single_bytes(features, FEATURE_ENCODED),
@@ -121,39 +121,60 @@ def _build_layout() -> list[tuple[bytes, int]]:
     ]
 
 
-def _read_own_layout(data: bytes) -> Record | None:
+def decode_view(data: memoryview) -> tuple[Record, tuple[bytes, bytes, bytes]] | None:
     """Parse a message that `encode_record` wrote, seven times faster than any other; None when it is another's.
 
-    The order of features is known, so only their values' lengths are read; those around them follow from these.
+    The order of features is known, so only their values' lengths are read; those around them follow from these. The
+    payload is copied once, and nothing else of it is.
+
+    Returns:
+        The record, and the message in three parts, whose second is the record's payload.
     """
+    head = bytes(data[:_HEAD_BYTES])
     values: list[bytes] = []
     try:
-        position = _skip_varint(data, 1)
-        for prefix, kind in _LAYOUT:
-            position = _skip_varint(data, position + 1)  # the map entry's tag and length
-            if not data.startswith(prefix, position):
-                return None
-            position = _skip_varint(data, position + len(prefix))
-            if data[position] != kind:
-                return None
-            position = _skip_varint(data, position + 1) + 1
-            length, position = _read_varint(data, position)
-            values.append(data[position : position + length])
+        position = _skip_varint(head, 1)
+        for prefix, kind in _LAYOUT[:_PAYLOAD_FEATURE]:
+            position, length = _find_value(head, position, prefix, kind)
+            values.append(head[position : position + length])
             position += length
+        position, length = _find_value(head, position, *_LAYOUT[_PAYLOAD_FEATURE])
+        payload, tail = bytes(data[position : position + length]), bytes(data[position + length :])
+        parts, position = (head[:position], payload, tail), 0
+        for prefix, kind in _LAYOUT[_PAYLOAD_FEATURE + 1 :]:
+            position, length = _find_value(tail, position, prefix, kind)
+            values.append(tail[position : position + length])
+            position += length
+        channels, label, kind_name, height, key, width = values
+        record = Record(
+            payload,
+            _own_int(label),
+            kind_name.decode("ascii", "replace"),
+            _own_int(height),
+            _own_int(width),
+            _own_int(channels),
+            key.decode("utf-8", "surrogateescape"),
+        )
     except IndexError:
         return None
-    if position != len(data):
-        return None
-    channels, label, payload, kind_name, height, key, width = values
-    return Record(
-        payload,
-        _own_int(label),
-        kind_name.decode("ascii", "replace"),
-        _own_int(height),
-        _own_int(width),
-        _own_int(channels),
-        key.decode("utf-8", "surrogateescape"),
-    )
+    return (record, parts) if position == len(tail) else None
+
+
+def _find_value(data: bytes, position: int, prefix: bytes, kind: int) -> tuple[int, int]:
+    """Return where the value of the map entry at `position` begins, and its length.
+
+    Raises:
+        IndexError: the entry is of another feature or kind, or the data ends.
+    """
+    position = _skip_varint(data, position + 1)  # the map entry's tag and length
+    if not data.startswith(prefix, position):
+        raise IndexError("another feature")
+    position = _skip_varint(data, position + len(prefix))
+    if data[position] != kind:
+        raise IndexError("another kind")
+    position = _skip_varint(data, position + 1) + 1
+    length, position = _read_varint(data, position)
+    return position, length
 
 
 def _skip_varint(data: bytes, position: int) -> int:
@@ -277,3 +298,5 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 _LAYOUT = _build_layout()
+_PAYLOAD_FEATURE = 2  # its place among them
+_HEAD_BYTES = 256  # the features before the payload take about 80

@@ -57,7 +57,7 @@ def build(ids: npt.NDArray[np.int64], records: Sequence[example.Record]) -> Reco
     )
 
 
-def open_frame(frame: bytes, label: int, crc: int) -> example.Record:
+def open_frame(frame: memoryview, label: int, crc: int) -> example.Record:
     """Check a record's frame against its index entry and parse it.
 
     Args:
@@ -68,7 +68,14 @@ def open_frame(frame: bytes, label: int, crc: int) -> example.Record:
     Raises:
         errors.DataCorruptError: a check fails; the message is a rule, for the caller to prefix with the place.
     """
-    record = example.decode_record(tfrecord.unframe(frame, crc))
+    tfrecord.check_length(frame)
+    own = example.decode_view(frame[tfrecord.HEADER_BYTES : -tfrecord.FOOTER_BYTES])
+    if own is not None:
+        record, parts = own
+        if not tfrecord.masked_crc32c(*parts) == crc == tfrecord.read_crc(frame):
+            raise errors.DataCorruptError("must match its CRC32C")
+    else:
+        record = example.decode_record(tfrecord.unframe(bytes(frame), crc))
     if record.label != label:
         raise errors.DataCorruptError(f"must have its index's label {label}, got {record.label}")
     return record

@@ -25,9 +25,14 @@ def crc32c(data: bytes, start: int = 0) -> int:
     return int(google_crc32c.extend(start, data))
 
 
-def masked_crc32c(data: bytes) -> int:
-    """Return the CRC as TFRecord stores it: rotated and offset, so that a CRC of data holding CRCs stays useful."""
-    crc = crc32c(data)
+def masked_crc32c(*parts: bytes) -> int:
+    """Return the CRC of some parts together as TFRecord stores it.
+
+    It is rotated and offset, so that a CRC of data that holds CRCs stays useful.
+    """
+    crc = 0
+    for part in parts:
+        crc = crc32c(part, crc)
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 
@@ -48,18 +53,28 @@ def unframe(framed: bytes, expected_crc: int | None = None) -> bytes:
     Raises:
         errors.DataCorruptError: a check fails; the message is a rule, for the caller to prefix with the place.
     """
+    check_length(framed)
+    data = framed[HEADER_BYTES:-FOOTER_BYTES]
+    crc = masked_crc32c(data)
+    if crc != read_crc(framed) or expected_crc not in (None, crc):
+        raise errors.DataCorruptError("must match its CRC32C")
+    return data
+
+
+def check_length(framed: bytes | memoryview) -> None:
+    """Check the length and its CRC at the head of exactly one framed record; raises as `unframe` does."""
     if len(framed) < FRAME_BYTES:
         raise errors.DataCorruptError(f"must have at least {FRAME_BYTES} bytes, got {len(framed)}")
     length, length_crc = _HEADER.unpack_from(framed)
-    if length_crc != masked_crc32c(framed[:8]) or length != len(framed) - FRAME_BYTES:
+    if length_crc != masked_crc32c(bytes(framed[:8])) or length != len(framed) - FRAME_BYTES:
         raise errors.DataCorruptError(
             f"must begin with its length {len(framed) - FRAME_BYTES} and that length's CRC32C"
         )
-    data = framed[HEADER_BYTES:-FOOTER_BYTES]
-    crc = masked_crc32c(data)
-    if crc != _FOOTER.unpack_from(framed, len(framed) - FOOTER_BYTES)[0] or expected_crc not in (None, crc):
-        raise errors.DataCorruptError("must match its CRC32C")
-    return data
+
+
+def read_crc(framed: bytes | memoryview) -> int:
+    """Return the masked CRC of the data that a framed record ends with."""
+    return int(_FOOTER.unpack_from(framed, len(framed) - FOOTER_BYTES)[0])
 
 
 def iterate(shard: bytes) -> Iterator[tuple[int, bytes]]:
