@@ -15,8 +15,8 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 class CommandEnd(Exception):  # noqa: N818 - an end is not always an error
     """The command is over and everything is said: only the exit status is left."""
 
-    def __init__(self, exit_code: ExitCode) -> None:
-        super().__init__(exit_code.name)
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"exit status {int(exit_code)}")
         self.exit_code = exit_code
 
 

@@ -18,7 +18,7 @@ from imagetrain_client.cli import failures, parameters
 _COMMANDS = {
     "validate": ("validate.validate", "Check manifests, and show them with all defaults."),
     "run": ("run.run", "Train a job in processes of this machine."),
-    "data": ("data.data", "Pack images into a data set, and look into one."),
+    "data": ("data.data", "Pack images into a data set, check it, and look into it."),
     "models": ("models.models", "List, show and download published models."),
     "predict": ("predict.predict", "Classify images with a published model."),
 }

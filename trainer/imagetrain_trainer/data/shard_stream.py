@@ -3,7 +3,7 @@
 import hashlib
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import shard_index, tfrecord
+from imagetrain_trainer.data import example, shard_index, tfrecord
 from imagetrain_trainer.data.dataset import Shard
 from imagetrain_trainer.storage import store
 
@@ -94,3 +94,15 @@ def load_index(objects: store.ObjectStore, shard: Shard) -> shard_index.Entries:
         raise errors.DataCorruptError("must have the CRC32C that dataset.json lists: it is another shard's")
     shard_index.check_contiguous(entries, shard.size_bytes)
     return entries
+
+
+def check_label(record: example.Record, label: int) -> None:
+    """Raise DataCorruptError unless a record has the label of its index entry; the message is a rule."""
+    if record.label != label:
+        raise errors.DataCorruptError(f"must have its index's label {label}, got {record.label}")
+
+
+def check_label_range(record: example.Record, classes: int) -> None:
+    """Raise DataCorruptError unless a record's label is that of a class; the message is a rule."""
+    if not 0 <= record.label < classes:
+        raise errors.DataCorruptError(f"must have a label below {classes}, got {record.label}")
