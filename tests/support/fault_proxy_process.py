@@ -58,7 +58,7 @@ class State:
                     client.reset()
         if "cpu" in request:
             return {"cpu_seconds": time.process_time()}
-        return dict(self.counts) | {"open_connections": len(self.clients)}
+        return dict.fromkeys(_COUNTS, 0) | self.counts | {"open_connections": len(self.clients)}
 
 
 _FRACTIONS = {
@@ -70,6 +70,10 @@ _FRACTIONS = {
     "truncations": "truncate_fraction",
     "flips": "flip_fraction",
 }
+_COUNTS = (
+    *("connections", "most_open_connections", "requests", "gets", "body_bytes", "refusals", "silences"),
+    *_FRACTIONS,
+)
 _BODY_FAULTS = frozenset({"body_stalls", "resets", "truncations", "flips"})
 
 

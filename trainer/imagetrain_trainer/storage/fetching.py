@@ -13,6 +13,7 @@ import dataclasses
 import heapq
 import itertools
 import threading
+import weakref
 from types import TracebackType
 from typing import Self
 
@@ -105,7 +106,7 @@ class Fetcher:
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._reader = part_reads.PartReader(
-            self._reads, self._hedges, retrying.RetryPolicy(options.retries), self._limit, self._loop.time
+            self._reads, self._hedges, retrying.RetryPolicy(options.retries), self._limit, self._loop
         )
         self._thread = threading.Thread(target=self._run, name="imagetrain-fetch", daemon=True)
         self._thread.start()
@@ -141,12 +142,14 @@ class Fetcher:
             if not self._is_woken:
                 self._is_woken = True
                 self._loop.call_soon_threadsafe(self._dispatch)
-        future.add_done_callback(lambda done: self._on_done(fetch) if done.cancelled() else None)
+        # A strong reference would make a circle of both, and blocks of bytes would stay until it is collected.
+        asked = weakref.ref(fetch)
+        future.add_done_callback(lambda done: self._on_cancelled(asked()) if done.cancelled() else None)
         return future
 
-    def _on_done(self, fetch: _Fetch) -> None:
+    def _on_cancelled(self, fetch: _Fetch | None) -> None:
         with self._lock:
-            if not self._is_closed:
+            if fetch is not None and not self._is_closed:
                 self._loop.call_soon_threadsafe(fetch.stop)
 
     def _dispatch(self) -> None:

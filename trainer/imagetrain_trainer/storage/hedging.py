@@ -47,8 +47,10 @@ class HedgeOptions:
     """Times the quantile that is waited, so that a little spread in latencies spends nothing."""
     least_seconds: float = 0.05
     """Shortest wait: a pause of this process is no fault of the server."""
+    cold_seconds: float = 1.0
+    """What is waited as long as fewer than `warmup` latencies are known."""
     warmup: int = 16
-    """Latencies that must be known before the first hedge."""
+    """Latencies from which on the quantile counts."""
     window: int = 256
     """Latencies that are remembered."""
 
@@ -89,17 +91,19 @@ class HedgePolicy:
         self._body_rates.add(seconds / max(length, _LEAST_BODY_BYTES))
 
     def first_byte_wait(self) -> float | None:
-        """Return the seconds after a request at which its first byte is late; None while too little is known."""
+        """Return the seconds after a request at which its first byte is late; None without hedging."""
         return self._wait(self.first_bytes, 1)
 
     def body_wait(self, length: int) -> float | None:
-        """Return the seconds after the first byte at which a body is late; None while too little is known."""
+        """Return the seconds after the first byte at which a body is late; None without hedging."""
         return self._wait(self._body_rates, max(length, _LEAST_BODY_BYTES))
 
     def _wait(self, latencies: MovingQuantile, scale: float) -> float | None:
         options = self._options
-        if not options.fraction or len(latencies) < options.warmup:
+        if not options.fraction:
             return None
+        if len(latencies) < options.warmup:
+            return options.cold_seconds
         return max(options.least_seconds, options.margin * latencies.at(options.quantile) * scale)
 
     def try_spend(self) -> bool:

@@ -210,17 +210,7 @@ class LocalBody(range_reads.Body):
     """Bytes that are read already."""
 
     def __init__(self, data: bytes, etag: str, object_bytes: int) -> None:
-        self._data, self._etag, self._object_bytes = data, etag, object_bytes
-
-    @property
-    def etag(self) -> str:
-        """The file's inode, time and size."""
-        return self._etag
-
-    @property
-    def object_bytes(self) -> int:
-        """The file's size when it was read."""
-        return self._object_bytes
+        self._data, self.etag, self.object_bytes = data, etag, object_bytes
 
     async def read(self) -> memoryview:
         """Return the bytes."""

@@ -36,15 +36,10 @@ class ReadFailedError(Exception):
 class Body(abc.ABC):
     """An answer whose first byte has come."""
 
-    @property
-    @abc.abstractmethod
-    def etag(self) -> str | None:
-        """The object's ETag; another one means other bytes."""
-
-    @property
-    @abc.abstractmethod
-    def object_bytes(self) -> int:
-        """The whole object's size."""
+    etag: str | None
+    """The object's ETag; another one means other bytes."""
+    object_bytes: int
+    """The whole object's size."""
 
     @abc.abstractmethod
     async def read(self) -> memoryview:

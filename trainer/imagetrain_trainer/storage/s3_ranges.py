@@ -7,7 +7,7 @@ where obstore put it: nothing is copied.
 import dataclasses
 import datetime as dt
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore import exceptions as obstore_errors
@@ -54,7 +54,8 @@ class S3RangeReads(range_reads.RangeReads):
     is_remote = True
 
     def __init__(self, lent: Lent) -> None:
-        self._lent = lent
+        self._lent: Lent | None = lent
+        self._uri_of = lent.uri_of
 
     async def begin(self, key: str, start: int, length: int, etag: str | None) -> "S3Body":
         """Send a GET and wait for the head of its answer."""
@@ -62,6 +63,7 @@ class S3RangeReads(range_reads.RangeReads):
         if etag is not None:
             options["if_match"] = etag
         lent = self._lent
+        assert lent is not None, "these reads are closed"
         try:
             result = await obstore.get_async(lent.objects, lent.path_of(key), options=options)
         except _LIBRARY_ERRORS as e:
@@ -70,20 +72,16 @@ class S3RangeReads(range_reads.RangeReads):
 
     def renew_credentials(self) -> None:
         """Find the credentials anew, and open new connections with them."""
-        self._lent = self._lent.renew()
+        if self._lent is not None:
+            self._lent = self._lent.renew()
 
     def uri_of(self, key: str) -> str:
         """Return the full URI of `key`."""
-        return self._lent.uri_of(key)
+        return self._uri_of(key)
 
     def close(self) -> None:
-        """Do nothing: the connections end with the last reference to the store."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        """Let go of obstore's store; the connections end with it."""
+        self._lent = None
 
 
 class S3Body(range_reads.Body):
@@ -92,17 +90,7 @@ class S3Body(range_reads.Body):
     def __init__(self, lent: Lent, result: "GetResult", key: str, start: int, length: int) -> None:
         self._lent, self._result, self._request = lent, result, (key, start, length)
         meta = result.meta
-        self._etag, self._object_bytes = meta["e_tag"], meta["size"]
-
-    @property
-    def etag(self) -> str | None:
-        """The ETag of the answer."""
-        return self._etag
-
-    @property
-    def object_bytes(self) -> int:
-        """The size in Content-Range."""
-        return self._object_bytes
+        self.etag, self.object_bytes = meta["e_tag"], meta["size"]
 
     async def read(self) -> memoryview:
         """Return the body as a view of obstore's memory."""
