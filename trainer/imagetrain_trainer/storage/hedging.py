@@ -59,6 +59,8 @@ class HedgeOptions:
         for name in ("fraction", "quantile"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)!r}.")
+        if self.burst < 0:
+            raise ValueError(f"burst must be at least 0, got {self.burst!r}.")
         if self.margin < 1:
             raise ValueError(f"margin must be at least 1, got {self.margin!r}.")
         if not 1 <= self.warmup <= self.window:
