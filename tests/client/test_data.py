@@ -20,11 +20,11 @@ def arrays(tmp_path):
 
 @pytest.fixture
 def tree(tmp_path):
-    for label in ("cat", "dog"):
+    for number_of_class, label in enumerate(("cat", "dog")):
         folder = tmp_path / "tree" / label
         folder.mkdir(parents=True)
         for number in range(10):
-            Image.new("RGB", (8, 8), (number * 20, 0, 0)).save(folder / f"{number}.png")
+            Image.new("RGB", (8, 8), (number * 20, number_of_class, 0)).save(folder / f"{number}.png")
     return tmp_path / "tree"
 
 

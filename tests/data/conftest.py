@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagetrain_trainer.data import pack
+from imagetrain_trainer.data import pack, pack_folder
 from imagetrain_trainer.storage import store
 
 
@@ -14,6 +14,12 @@ def encode(pixels, kind="PNG", **options):
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, kind, **options)
     return out.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _own_work_root(tmp_path, monkeypatch):
+    """Keep what a failed pack leaves out of the user's cache."""
+    monkeypatch.setattr(pack_folder, "default_root", lambda _: tmp_path / "pack-work")
 
 
 @pytest.fixture

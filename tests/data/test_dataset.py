@@ -19,7 +19,8 @@ def test_what_is_sealed_is_read_back(packed):
 
 def test_the_document_is_the_documented_one(packed):
     document = json.loads(packed.get("dataset.json"))
-    assert list(document) == ["schemaVersion", "name", "image", "classes", "splits", "statistics", "split", "digest"]
+    keys = "schemaVersion name image classes splits statistics split duplicates packing digest"
+    assert list(document) == keys.split()
     assert document["image"] == {
         "encoding": "raw",
         "channels": 1,
@@ -47,6 +48,22 @@ def test_the_document_is_the_documented_one(packed):
         "indexCrc32c",
     ]
     assert document["split"] == {"seed": 0, "ratios": {"train": 3, "validation": 1, "test": 1}}
+    assert list(document["statistics"]) == ["mean", "std", "sizeHistogram"]
+    assert document["statistics"]["sizeHistogram"] == [{"upTo": 32, "images": 90}]
+    assert document["duplicates"] == {"images": 0, "acrossSplits": 0, "acrossClasses": 0}
+    assert document["packing"] == {"encoding": "keep"}
+
+
+def test_a_data_set_of_an_earlier_version_is_read_and_keeps_its_digest(packed):
+    """Version 0.1 wrote none of these keys."""
+    document = json.loads(packed.get("dataset.json"))
+    for key in ("duplicates", "packing", "digest"):
+        del document[key]
+    del document["statistics"]["sizeHistogram"]
+    document["digest"] = dataset.compute_digest(document)
+    loaded = dataset.parse(json.dumps(document).encode())
+    assert (loaded.size_histogram, loaded.duplicates, loaded.packing) == ((), None, {})
+    assert dataset.seal(loaded)[0].digest == document["digest"]
 
 
 def test_a_key_of_a_later_writer_is_ignored_but_counts_in_the_digest(packed):

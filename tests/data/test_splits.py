@@ -1,22 +1,15 @@
-"""The split: stratified, seeded, and blind to the order in which images were found."""
+"""What a split is made of: counts by largest remainders, and groups that go where their classes are missing."""
 
 import collections
-import itertools
-import random
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import sources, splits
+from imagetrain_trainer.data import splits
 
 RATIOS = {"train": 3, "validation": 1, "test": 1}
-
-
-def make_items(*counts, given=None):
-    labels = [label for label, count in enumerate(counts) for _ in range(count)]
-    return [sources.Item(f"{label}/{number}", label, given, number) for number, label in enumerate(labels)]
 
 
 @pytest.mark.parametrize(
@@ -42,46 +35,65 @@ def test_counts_add_up_and_leave_no_split_empty(count, ratios):
     assert min(counts.values()) >= 1
 
 
-def test_each_class_is_divided_alike():
-    parts = splits.assign_splits(make_items(50, 5, 10), ("a", "b", "c"), RATIOS, 0)
-    counts = {name: collections.Counter(item.label for item in items) for name, items in parts.items()}
-    assert counts == {"train": {0: 30, 1: 3, 2: 6}, "validation": {0: 10, 1: 1, 2: 2}, "test": {0: 10, 1: 1, 2: 2}}
-
-
-def test_the_order_of_the_source_does_not_matter_and_the_seed_does():
-    items = make_items(20, 20)
-    shuffled = random.Random(1).sample(items, len(items))
-    parts = splits.assign_splits(items, ("a", "b"), RATIOS, 7)
-    assert splits.assign_splits(shuffled, ("a", "b"), RATIOS, 7) == parts
-    assert splits.assign_splits(items, ("a", "b"), RATIOS, 8) != parts
-
-
-def test_classes_mix_in_the_stored_order():
-    labels = [item.label for item in splits.assign_splits(make_items(500, 500), ("a", "b"), RATIOS, 0)["train"]]
-    runs = 1 + sum(a != b for a, b in itertools.pairwise(labels))
-    assert abs(runs - 300) < 60  # 600 coin tosses have 300.5 runs on average
-
-
-def test_a_given_split_is_kept_and_the_rest_divided():
-    items = make_items(40, 40) + [item._replace(key=f"t{item.key}") for item in make_items(5, 7, given="test")]
-    parts = splits.assign_splits(items, ("a", "b"), RATIOS, 0)
-    assert {name: len(part) for name, part in parts.items()} == {"train": 60, "validation": 20, "test": 12}
-    assert all(item.given_split == "test" for item in parts["test"])
-
-
-def test_a_split_of_ratio_zero_is_empty():
-    parts = splits.assign_splits(make_items(4, 4), ("a", "b"), {"train": 3, "validation": 1, "test": 0}, 0)
-    assert {name: len(part) for name, part in parts.items()} == {"train": 6, "validation": 2, "test": 0}
+@pytest.mark.parametrize(
+    ("ratios", "given", "wanted"),
+    [
+        ((3, 1, 1), (), {"train": 3, "validation": 1, "test": 1}),
+        ((3, 1, 1), ("test",), {"train": 3, "validation": 1}),
+        ((3, 0, 1), ("test",), {"train": 3}),
+        ((3, 1, 1), ("train", "validation", "test"), {}),
+    ],
+)
+def test_splits_that_the_source_gives_are_not_filled(ratios, given, wanted):
+    assert splits.choose_wanted(dict(zip(RATIOS, ratios, strict=True)), given) == wanted
 
 
 @pytest.mark.parametrize(
-    ("counts", "names", "rule"),
+    ("counts", "rule"),
     [
-        ((10,), ("a",), r"must have at least 2 classes, got \['a'\]"),
-        ((10, 2), ("a", "b"), "class 'b' must have at least 3 images, one for each split, got 2"),
-        ((10, 0, 10), ("a", "b", "c"), "class 'b' must have at least 3 images, one for each split, got 0"),
+        ({"a": 10}, r"must have at least 2 classes, got \['a'\]"),
+        ({"a": 10, "b": 2}, "class 'b' must have at least 3 groups, one for each split, got 2. Add groups"),
+        ({"a": 10, "b": 0, "c": 10}, "class 'b' must have at least 3 groups, one for each split, got 0"),
     ],
 )
-def test_a_class_too_small_is_named(counts, names, rule):
+def test_a_class_too_small_is_named(counts, rule):
     with pytest.raises(errors.ConfigError, match=rule):
-        splits.assign_splits(make_items(*counts), names, RATIOS, 0)
+        splits.check_classes(counts, counts, 3, unit="groups")
+
+
+def place_all(groups, ratios=RATIOS):
+    images, holders = collections.Counter(), collections.Counter()
+    for group in groups:
+        images.update(group)
+        holders.update(group.keys())
+    placer = splits.GroupPlacer(images, holders, ratios)
+    placed = collections.defaultdict(collections.Counter)
+    for group in sorted(groups, key=lambda group: -sum(group.values())):
+        placed[placer.place(group)].update(group)
+    return placed, placer.find_missing()
+
+
+@hypothesis.given(st.lists(st.integers(1, 9), min_size=3, max_size=40))
+def test_groups_of_one_class_leave_no_split_empty(sizes):
+    placed, missing = place_all([{0: size} for size in sizes])
+    assert missing is None
+    assert sum(counts[0] for counts in placed.values()) == sum(sizes)
+
+
+@hypothesis.given(
+    st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 5), min_size=1), min_size=100, max_size=300)
+)
+def test_many_small_groups_come_near_the_shares(groups):
+    placed, _ = place_all(groups)
+    total = sum(sum(group.values()) for group in groups)
+    largest = max(sum(group.values()) for group in groups)
+    for name, share in (("train", 0.6), ("validation", 0.2), ("test", 0.2)):
+        assert abs(sum(placed[name].values()) - share * total) <= 4 * largest
+
+
+def test_the_last_groups_of_a_class_go_where_it_is_missing():
+    """Class 1 is in three small groups, each with many more images of class 0."""
+    groups = [{0: 50, 1: 1}, {0: 40, 1: 1}, {0: 30, 1: 1}, *({0: 20},) * 20]
+    placed, missing = place_all(groups)
+    assert missing is None
+    assert [placed[name][1] for name in RATIOS] == [1, 1, 1]

@@ -88,6 +88,21 @@ class Split:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateCounts:
+    """How often an image is there again, pixel for pixel.
+
+    Attributes:
+        images: copies beyond the first of each image.
+        across_splits: images that are in more than one split.
+        across_classes: images that have more than one label.
+    """
+
+    images: int
+    across_splits: int
+    across_classes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """A packed data set.
 
@@ -100,6 +115,10 @@ class Dataset:
         std: likewise, the standard deviation.
         split_seed: of the split and of the order of records in the shards.
         split_ratios: the ratio asked for, by split; a split that the source gave has none.
+        size_histogram: (upper bound of the longest side in pixels, images), rising; None for what is larger than the
+            last bound. Empty in data sets packed before it was counted.
+        duplicates: None in data sets packed before they were counted.
+        packing: options of packing that shaped the images, as JSON; empty in data sets packed before they were noted.
         digest: "sha256:" and 64 hexadecimal digits over everything else here, shard checksums included.
     """
 
@@ -111,6 +130,9 @@ class Dataset:
     std: tuple[float, ...]
     split_seed: int
     split_ratios: dict[str, float]
+    size_histogram: tuple[tuple[int | None, int], ...] = ()
+    duplicates: DuplicateCounts | None = None
+    packing: dict[str, Any] = dataclasses.field(default_factory=dict)
     digest: str = ""
 
     @property
@@ -172,8 +194,19 @@ def _parse_document(document: dict[str, Any]) -> Dataset:
         std=tuple(float(value) for value in document["statistics"]["std"]),
         split_seed=int(split["seed"]),
         split_ratios={str(name): float(ratio) for name, ratio in split["ratios"].items()},
+        size_histogram=tuple(
+            (bucket["upTo"], int(bucket["images"])) for bucket in document["statistics"].get("sizeHistogram", ())
+        ),
+        duplicates=_parse_duplicates(document.get("duplicates")),
+        packing=dict(document.get("packing", {})),
         digest=str(document["digest"]),
     )
+
+
+def _parse_duplicates(document: dict[str, Any] | None) -> DuplicateCounts | None:
+    if document is None:
+        return None
+    return DuplicateCounts(**{field: int(document[key]) for field, key in _DUPLICATE_KEYS.items()})
 
 
 def _parse_split(document: dict[str, Any]) -> Split:
@@ -225,23 +258,32 @@ def compute_digest(document: dict[str, Any]) -> str:
 
 
 def _render(dataset: Dataset) -> dict[str, Any]:
-    return {
+    document: dict[str, Any] = {
         "schemaVersion": SCHEMA_VERSION,
         "name": dataset.name,
         "image": render_image(dataset.image),
         "classes": list(dataset.class_names),
-        "splits": {
-            name: {
-                "records": split.records,
-                "classCounts": list(split.class_counts),
-                "shards": [
-                    {key: getattr(shard, field) for field, key in _SHARD_KEYS.items()} for shard in split.shards
-                ],
-            }
-            for name, split in dataset.splits.items()
-        },
+        "splits": {name: _render_split(split) for name, split in dataset.splits.items()},
         "statistics": {"mean": list(dataset.mean), "std": list(dataset.std)},
         "split": {"seed": dataset.split_seed, "ratios": {k: float(v) for k, v in dataset.split_ratios.items()}},
+    }
+    # Keys that came later are left out of older data sets, so that these keep their digest.
+    if dataset.size_histogram:
+        document["statistics"]["sizeHistogram"] = [
+            {"upTo": bound, "images": count} for bound, count in dataset.size_histogram
+        ]
+    if dataset.duplicates is not None:
+        document["duplicates"] = {key: getattr(dataset.duplicates, field) for field, key in _DUPLICATE_KEYS.items()}
+    if dataset.packing:
+        document["packing"] = dict(dataset.packing)
+    return document
+
+
+def _render_split(split: Split) -> dict[str, Any]:
+    return {
+        "records": split.records,
+        "classCounts": list(split.class_counts),
+        "shards": [{key: getattr(shard, field) for field, key in _SHARD_KEYS.items()} for shard in split.shards],
     }
 
 
@@ -257,3 +299,4 @@ def _camel(name: str) -> str:
 
 _IMAGE_KEYS = {field.name: _camel(field.name) for field in dataclasses.fields(ImageFacts)}
 _SHARD_KEYS = {field.name: _camel(field.name) for field in dataclasses.fields(Shard)}
+_DUPLICATE_KEYS = {field.name: _camel(field.name) for field in dataclasses.fields(DuplicateCounts)}

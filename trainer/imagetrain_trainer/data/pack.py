@@ -1,67 +1,40 @@
-"""Packing: from images in folders or arrays to a data set, published by writing `dataset.json` last.
+"""Packing: from images in folders, arrays or archives to a data set, published by writing `dataset.json` last.
 
-Two passes: the first decodes every image, refuses what is bad and gathers shapes and pixel sums; the second writes the
-shards. The same source and options give the same bytes, on any machine and for any number of threads.
+One pass: the source is listed into a file, divided and ordered there (`pack_list`), then the images are read, checked
+and encoded in that order by several processes (`pack_workers`), and put into shards (`pack_shards`). Each finished
+shard is journaled, so that a pack that was killed goes on behind it. The same source and options give the same bytes,
+on any machine, for any number of processes and however often it was killed.
 """
 
-import collections
+import contextlib
 import dataclasses
-import math
 import os
 import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import dataset, example, scan, shard_writer, source_kinds, sources, splits, tfrecord
+from imagetrain_trainer.data import (
+    dataset,
+    item_adapter,
+    pack_duplicates,
+    pack_folder,
+    pack_journal,
+    pack_list,
+    pack_run,
+    pack_shards,
+    pack_tally,
+    pack_worker,
+    source_kinds,
+    sources,
+)
+from imagetrain_trainer.data.pack_options import PackOptions
+from imagetrain_trainer.data.pack_run import OnProgress, PackProgress
 from imagetrain_trainer.storage import store
 
+__all__ = ["OnProgress", "PackOptions", "PackProgress", "PackSummary", "SkippedImage", "pack"]
+
 _OWN_KEY = re.compile(rf"(?:{'|'.join(dataset.SPLITS)})/shard-\d+\.(?:tfrecord|index)")
-_MIN_SHARD_BYTES = 1024
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class PackOptions:
-    """How to pack. Everything here but `threads` shapes the bytes that come out."""
-
-    name: str | None = None
-    """Name of the data set; the source's own by default."""
-    ratios: tuple[float, float, float] = (3, 1, 1)
-    """train : validation : test; the last two may be 0."""
-    seed: int = 0
-    """Of the split and of the order of records, 0 or more."""
-    shard_size_bytes: int = 64 * 1024 * 1024
-    """A shard ends before the record that would pass this size."""
-    skip_bad: bool = False
-    """Leave out images that are refused, and list them, instead of stopping at the first."""
-    channels: int | None = None
-    """1 or 3 where gray and color images are mixed; None requires that they agree."""
-    threads: int | None = None
-    """Images decoded at the same time; one per processor by default."""
-
-    def __post_init__(self) -> None:
-        is_usable = len(self.ratios) == len(dataset.SPLITS) and all(map(math.isfinite, self.ratios))
-        if not (is_usable and self.ratios[0] > 0 and min(self.ratios) >= 0):
-            raise errors.ConfigError(
-                f"ratios must be three finite numbers, the first above 0, the others 0 or more, got {self.ratios!r}."
-            )
-        if self.seed < 0:
-            raise errors.ConfigError(f"seed must be 0 or more, got {self.seed!r}.")
-        if self.shard_size_bytes < _MIN_SHARD_BYTES:
-            raise errors.ConfigError(f"shard size must be at least 1024 bytes, got {self.shard_size_bytes!r}.")
-        if self.channels not in (None, 1, 3):
-            raise errors.ConfigError(f"channels must be 1 or 3, got {self.channels!r}.")
-        if self.threads is not None and self.threads < 1:
-            raise errors.ConfigError(f"threads must be at least 1, got {self.threads!r}.")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PackProgress:
-    """How far packing is: `done` of `total` images, in stage "scan" (reading and checking) or "write"."""
-
-    stage: str
-    done: int
-    total: int
+_MAX_SKIPPED = 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,147 +53,191 @@ class PackSummary:
         uri: of the data set.
         dataset: what was written.
         size_bytes: of all shards and indexes.
-        skipped: images left out by `skip_bad`.
-        ignored: files of the source that are no images.
+        skipped: images left out by `skip_bad`, the first 1000 in the order of the shards.
+        skipped_count: of all of them.
+        ignored: files of the source that are no images, the first 1000.
+        ignored_count: of all of them.
         conversions: how many images were stored otherwise than they came, by change, such as {"webp to png": 3}.
+        duplicates: equal images.
+        resumed: images taken over from a pack that was killed.
     """
 
     uri: str
     dataset: dataset.Dataset
     size_bytes: int
     skipped: tuple[SkippedImage, ...]
+    skipped_count: int
     ignored: tuple[str, ...]
+    ignored_count: int
     conversions: dict[str, int]
-
-
-OnProgress = Callable[[PackProgress], None]
+    duplicates: pack_duplicates.DuplicateReport
+    resumed: int
 
 
 def pack(
-    source: str | pathlib.Path,
+    source: str | pathlib.Path | sources.Source,
     destination: str,
     options: PackOptions | None = None,
     on_progress: OnProgress | None = None,
     s3: store.S3Settings | None = None,
 ) -> PackSummary:
-    """Pack a class-per-folder tree or an .npz file into a data set.
+    """Pack a source into a data set.
 
-    A pack that was killed leaves no `dataset.json`; running it again overwrites its shards. Two packs must not write to
-    one destination at the same time.
+    A pack that was killed leaves no `dataset.json`; running it again goes on behind its last finished shard. Two packs
+    must not write to one destination at the same time.
 
     Args:
-        source: folder or .npz file.
+        source: what `source_kinds.open_source` opens, or an open source.
         destination: a folder or s3:// URI, empty but for the shards of a pack that was killed.
         options: how.
-        on_progress: called in this thread, after each image.
+        on_progress: called in this thread, now and then.
         s3: settings of an s3:// destination.
 
     Raises:
-        errors.ConfigError: the source or an option breaks a rule; the message names the file or array, and the rule.
+        errors.ConfigError: the source or an option breaks a rule; the message names the image and the rule.
         errors.ObjectExistsError: the destination holds a data set.
         errors.StorageError: the destination cannot be written.
-        errors.DiskFullError: no space is left there.
+        errors.DiskFullError: no space is left there, or for the work list.
     """
     options = options or PackOptions()
     report = on_progress or (lambda _: None)
-    path = pathlib.Path(source)
-    _check_places(path, destination)
+    if not isinstance(source, sources.Source):
+        check_places(source, destination)
     objects = store.open_store(destination, s3)
-    leftovers = _check_destination(objects)
+    found = _check_destination(objects)
     objects.probe_writable()
-    origin = source_kinds.open_source(path, options.channels)
-    scanned, refused = scan.scan(
-        origin,
-        threads=options.threads or os.cpu_count() or 1,
-        is_stopping_at_bad=not options.skip_bad,
-        on_done=lambda done: report(PackProgress("scan", done, len(origin.items))),
+    origin = (
+        source
+        if isinstance(source, sources.Source)
+        else item_adapter.ItemAdapter(source_kinds.open_source(pathlib.Path(source)))
     )
-    items = [item for item in origin.items if item.key in scanned]
-    image = scan.summarize(scanned, options.channels)
-    ratios = dict(zip(dataset.SPLITS, options.ratios, strict=True))
-    parts = splits.assign_splits(items, origin.class_names, ratios, options.seed)
-    written = _write(objects, origin, parts, scanned, options.shard_size_bytes, report)
-    mean, std = scan.measure(image.channels, [scanned[item.key] for item in parts["train"]])
-    given = {item.given_split for item in items}
-    described, document = dataset.seal(
-        dataset.Dataset(
-            name=options.name or origin.name,
-            class_names=origin.class_names,
-            image=image,
-            splits=written,
-            mean=mean,
-            std=std,
-            split_seed=options.seed,
-            split_ratios={name: ratio for name, ratio in ratios.items() if name not in given},
-        )
-    )
-    _publish(objects, described, document, leftovers)
-    return PackSummary(
-        uri=objects.uri,
-        dataset=described,
-        size_bytes=sum(shard.size_bytes + shard.index_size_bytes for s in written.values() for shard in s.shards),
-        skipped=tuple(SkippedImage(key, reason) for key, reason in refused.items()),
-        ignored=origin.ignored,
-        conversions=dict(
-            sorted(collections.Counter(image.change for image in scanned.values() if image.change).items())
-        ),
-    )
+    with contextlib.ExitStack() as stack:
+        path = options.work_dir or pack_folder.default_path(pack_folder.default_root(os.environ), objects.uri)
+        folder = stack.enter_context(pack_folder.open_folder(path))
+        worklist = stack.enter_context(contextlib.closing(_prepare_list(folder, origin, options, report)))
+        journal = stack.enter_context(contextlib.closing(pack_journal.Journal(folder.journal)))
+        journal.begin(options.fingerprint(worklist.facts.digest))
+        work = pack_worker.Work(origin, options.encoding, options.channels, options.policy)
+        packed, resumed = pack_run.run(work, worklist, journal, objects, found, options, report)
+        _check_classes(worklist.facts, packed)
+        duplicates = _compare(worklist, journal, options)
+        described, document = dataset.seal(_describe(origin, worklist.facts, packed, duplicates, options))
+        _publish(objects, described, document, set(found))
+        summary = _summarize(objects, origin, described, packed, journal, worklist, duplicates, resumed)
+        pack_folder.remove(folder)
+    return summary
 
 
-def _check_places(source: pathlib.Path, destination: str) -> None:
+def check_places(source: str | pathlib.Path, destination: str) -> None:
+    """Raise `errors.ConfigError` when the destination lies inside the source, which would then change meanwhile."""
+    if destination.startswith("s3://") or str(source).startswith("s3://"):
+        return
     target = pathlib.Path(destination.removeprefix("file://")).resolve()
-    if not destination.startswith("s3://") and source.resolve() in (target, *target.parents):
+    if pathlib.Path(str(source).removeprefix("file://")).resolve() in (target, *target.parents):
         raise errors.ConfigError(f"destination must lie outside the source {str(source)!r}, got {destination!r}.")
 
 
-def _check_destination(objects: store.ObjectStore) -> set[str]:
-    """Return the keys that a killed pack left; refuse anything else."""
+def _check_destination(objects: store.ObjectStore) -> dict[str, store.ObjectInfo]:
+    """Return the objects that a killed pack left, by key; refuse anything else."""
     if objects.exists(dataset.KEY):
         raise errors.ObjectExistsError(
             f"destination {objects.uri} must not hold a data set, and {dataset.KEY} is there. A data set never "
             "changes: choose a new prefix for each version, such as .../v2/."
         )
-    leftovers = set()
+    found = {}
     for info in objects.list():
         if not _OWN_KEY.fullmatch(info.key):
             raise errors.ConfigError(f"destination {objects.uri} must be empty, got {info.key!r} in it.")
-        leftovers.add(info.key)
-    return leftovers
+        found[info.key] = info
+    return found
 
 
-def _write(
-    objects: store.ObjectStore,
-    origin: sources.ItemSource,
-    parts: Mapping[str, Sequence[sources.Item]],
-    scanned: Mapping[str, scan.ScannedImage],
-    shard_size_bytes: int,
-    report: OnProgress,
-) -> dict[str, dataset.Split]:
-    total, done = sum(map(len, parts.values())), 0
-    written = {}
-    for split, items in parts.items():
-        writer = shard_writer.ShardWriter(objects, split, shard_size_bytes)
-        for item in items:
-            writer.add(_build_record(origin, item, scanned[item.key]))
-            done += 1
-            report(PackProgress("write", done, total))
-        counts = shard_writer.count_classes((item.label for item in items), len(origin.class_names))
-        written[split] = dataset.Split(records=len(items), class_counts=counts, shards=writer.finish())
-    return written
+def _prepare_list(
+    folder: pack_folder.WorkFolder, origin: sources.Source, options: PackOptions, report: OnProgress
+) -> pack_list.WorkList:
+    """Return the list that an earlier run made, if the source still gives it, or else a new one."""
+
+    def on_listed(count: int) -> None:
+        report(PackProgress("list", count, None))
+
+    if options.restart:
+        folder.clear()
+    if folder.list.exists():
+        worklist = pack_list.WorkList(folder.list)
+        digest = pack_list.digest_source(origin, on_listed)
+        if worklist.facts.fits(digest, options.split_ratios, options.seed):
+            return worklist
+        worklist.close()
+    pack_list.write_list(folder.list, origin, options.split_ratios, options.seed, on_listed)
+    return pack_list.WorkList(folder.list)
 
 
-def _build_record(origin: sources.ItemSource, item: sources.Item, scanned: scan.ScannedImage) -> example.Record:
-    payload = origin.read_payload(item, is_kept=not scanned.change)
-    if tfrecord.crc32c(payload) != scanned.payload_crc:
-        raise errors.ConfigError(f"source must not change while it is packed, and {item.key!r} did. Pack again.")
-    return example.Record(
-        payload=payload,
-        label=item.label,
-        format=scanned.format,
-        height=scanned.height,
-        width=scanned.width,
-        channels=scanned.channels,
-        key=item.key,
+def _check_classes(facts: pack_list.ListFacts, packed: pack_shards.Packed) -> None:
+    """Check that refusals left every class in every split that packing filled, and something to train on."""
+    if not sum(tally.images for tally in packed.tallies.values()):
+        raise errors.ConfigError("source must hold at least one image that can be used.")
+    for split in facts.filled:
+        for label, name in enumerate(facts.class_names):
+            if not packed.tallies[split].labels[label]:
+                raise errors.ConfigError(
+                    f"class {name!r} must have an image that can be used in every split, and has none in {split}. "
+                    "Add or correct images, or set the split's ratio to 0."
+                )
+    if not packed.tallies["train"].images:
+        raise errors.ConfigError("the train split must hold at least one image, and the source gives it none.")
+
+
+def _compare(
+    worklist: pack_list.WorkList, journal: pack_journal.Journal, options: PackOptions
+) -> pack_duplicates.DuplicateReport:
+    def locate(position: int) -> pack_duplicates.Place:
+        row = worklist.row(position)
+        return pack_duplicates.Place(row.key, worklist.split_of(position), worklist.facts.class_names[row.label])
+
+    report = pack_duplicates.find_duplicates(journal.hashes(), locate)
+    if report.across_splits and not options.allow_leakage:
+        raise errors.ConfigError(
+            f"no image may be in two splits, which would make a test too easy, and {report.across_splits} are, such as "
+            f"{report.split_pairs[0]}. Remove one of each, give both one group, or pack with --allow-leakage."
+        )
+    return report
+
+
+def _describe(
+    origin: sources.Source,
+    facts: pack_list.ListFacts,
+    packed: pack_shards.Packed,
+    duplicates: pack_duplicates.DuplicateReport,
+    options: PackOptions,
+) -> dataset.Dataset:
+    whole = pack_tally.Tally()
+    for tally in packed.tallies.values():
+        whole.merge(tally)
+    image = pack_tally.summarize(whole, options.channels)
+    mean, std = pack_tally.measure(image.channels, packed.tallies["train"])
+    return dataset.Dataset(
+        name=options.name or origin.name,
+        class_names=facts.class_names,
+        image=image,
+        splits={
+            name: dataset.Split(
+                records=tally.images,
+                class_counts=tuple(tally.labels[label] for label in range(len(facts.class_names))),
+                shards=tuple(packed.shards[name]),
+            )
+            for name, tally in packed.tallies.items()
+        },
+        mean=mean,
+        std=std,
+        split_seed=options.seed,
+        split_ratios={name: ratio for name, ratio in options.split_ratios.items() if name not in facts.given},
+        size_histogram=pack_tally.list_buckets(whole),
+        duplicates=dataset.DuplicateCounts(
+            images=duplicates.images,
+            across_splits=duplicates.across_splits,
+            across_classes=duplicates.across_classes,
+        ),
+        packing=options.as_json(),
     )
 
 
@@ -234,3 +251,33 @@ def _publish(objects: store.ObjectStore, described: dataset.Dataset, document: b
         # A retried request finds its own first try: the answer was lost, not the write.
         if objects.get(dataset.KEY) != document:
             raise
+
+
+def _summarize(
+    objects: store.ObjectStore,
+    origin: sources.Source,
+    described: dataset.Dataset,
+    packed: pack_shards.Packed,
+    journal: pack_journal.Journal,
+    worklist: pack_list.WorkList,
+    duplicates: pack_duplicates.DuplicateReport,
+    resumed: int,
+) -> PackSummary:
+    changes = pack_tally.Tally()
+    for tally in packed.tallies.values():
+        changes.merge(tally)
+    shards = [shard for split in described.splits.values() for shard in split.shards]
+    return PackSummary(
+        uri=objects.uri,
+        dataset=described,
+        size_bytes=sum(shard.size_bytes + shard.index_size_bytes for shard in shards),
+        skipped=tuple(
+            SkippedImage(worklist.row(position).key, reason) for position, reason in journal.refusals(_MAX_SKIPPED)
+        ),
+        skipped_count=journal.count_refusals(),
+        ignored=origin.ignored,
+        ignored_count=origin.ignored_count,
+        conversions=dict(sorted(changes.changes.items())),
+        duplicates=duplicates,
+        resumed=resumed,
+    )
