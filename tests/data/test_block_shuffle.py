@@ -31,7 +31,7 @@ def sort_whole_lanes(
     """Order all lanes by the module's four rules, record by record, with one sort over each whole strand."""
     copies = np.ones(layout.records, int) if draws is None else draws
     ranges = [layout.block_range(block) for block in block_shuffle._permute(layout.blocks, seed, epoch).tolist()]
-    turns = [hashing.hash_u64(seed, epoch, 7, layout.block_of(np.array(span[0]))) % 2 for span in ranges]
+    turns = [hashing.hash_u64(seed, epoch, 113, layout.block_of(np.array(span[0]))) % 2 for span in ranges]
     drawn = [
         np.repeat(np.arange(*span), copies[slice(*span)])[:: -1 if turn else 1].tolist()
         for span, turn in zip(ranges, turns, strict=True)
@@ -42,7 +42,7 @@ def sort_whole_lanes(
     result, first = [], 0
     for lane in range(lanes):
         here = canonical[first : first + -(-(len(canonical) - lane) // lanes)]
-        words = [int(hashing.hash_u64(seed, epoch, 5, first + place)) for place in range(len(here))]
+        words = [int(hashing.hash_u64(seed, epoch, 112, first + place)) for place in range(len(here))]
         result.append(sort_whole_lane(here, words, strands))
         first += len(here)
     return result

@@ -38,7 +38,8 @@ _MOST_STRANDS = 16
 _STRAND_RECORDS = 8  # fewer records of a block in a strand would let strands drift apart by much of a block
 _PIECE_RECORDS = 512  # the least that is worked out at once: numpy's overhead is paid per call
 _KEPT_PIECES = 4  # of each lane: where the batch lies, where read-ahead has got to, and the neighbours of both
-_STREAM_BLOCKS, _STREAM_RECORDS, _STREAM_TURNS = 4, 5, 7
+# Of data.hashing; apart from the streams of augmentation, which hashes (seed, epoch, stream, record) too.
+_STREAM_BLOCKS, _STREAM_RECORDS, _STREAM_TURNS = 111, 112, 113
 _HASH_BITS = 24
 _SUMMED_BLOCKS = 1024  # numpy widens all draws that are summed at once to eight bytes each
 
@@ -147,7 +148,7 @@ class BlockOrder:
         firsts = self._layout.first_records[chosen]
         sizes = self._layout.first_records[chosen + 1] - firsts
         offsets = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        is_turned = hashing.hash_u64(*self._seed_parts[:2], _STREAM_TURNS, chosen) & np.uint64(1) == 1
+        is_turned = hashing.hash_u64(*self._seed_parts[:2], _STREAM_TURNS, chosen) % np.uint64(2) == 1
         ids = np.repeat(np.where(is_turned, firsts + sizes - 1, firsts), sizes)
         ids += offsets * np.repeat(np.where(is_turned, -1, 1), sizes)
         within = offsets / np.repeat(sizes, sizes)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from imagetrain_trainer.data import hashing
 
-_STREAM_PHASE = 6
+_STREAM_PHASE = 114  # of data.hashing
 _CHUNK_RECORDS = 1 << 18  # bounds the scratch memory to some 20 MB
 
 
