@@ -16,7 +16,7 @@ import pytest
 from hypothesis import stateful, strategies
 
 import cache_processes
-from imagetrain_trainer.data import cache_entry, disk_cache
+from imagetrain_trainer.data import cache_entry, cache_usage, disk_cache
 
 MIB = 1 << 20
 
@@ -384,6 +384,23 @@ def test_one_claims_and_the_others_wait_for_what_it_puts(tmp_path):
         assert list(pool.map(load, range(200))) == [b"1"] * 200
     assert fetched == ["a"]
     assert list((tmp_path / "v1" / "claims").iterdir()) == []
+
+
+def test_a_claim_that_changes_hands_while_it_is_asked_for_has_one_holder(tmp_path, monkeypatch):
+    cache = open_cache(tmp_path)
+    first, others, lock = cache.claim("a"), [], cache_usage.try_lock
+
+    def lock_late(descriptor):
+        if not others:
+            others.append(None)
+            first.release()
+            others.append(cache.claim("a"))
+        return lock(descriptor)
+
+    monkeypatch.setattr(cache_usage, "try_lock", lock_late)
+    assert cache.claim("a") is None
+    others[1].release()
+    assert cache.claim("a") is not None
 
 
 def test_nobody_waits_for_a_claim_of_the_dead(tmp_path):

@@ -2,13 +2,13 @@
 
 Layout, all little endian:
 
-    header    8 bytes  magic "IMGTRCHE"
-              u32      CRC32C of everything behind this field, the payload included
+    head      8 bytes  magic "IMGTRCHE"
               u32      version, 1
               u32      bytes of the identity
               u64      bytes of the payload
-    identity  the scope and the key in UTF-8, with a zero byte between them
+              ...      the identity: scope and key in UTF-8, with a zero byte between them
     payload   what was put
+    foot      u32      CRC32C of all before it
 """
 
 import hashlib
@@ -16,16 +16,20 @@ import os
 import re
 import struct
 
+import google_crc32c
+
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import tfrecord
 
 MAGIC = b"IMGTRCHE"
 VERSION = 1
 LARGEST_PAYLOAD_BYTES = 1 << 30
 """A single read returns at most 2 GiB on Linux; no piece of a data set comes near."""
 
-_HEAD = struct.Struct("<8sI")
-_REST = struct.Struct("<IIQ")
+_HEAD = struct.Struct("<8sIIQ")
+_FOOT = struct.Struct("<I")
+_RESIDUE = 0x48674BC7
+"""The CRC32C of any bytes that end with their own CRC32C (CRC-32/ISCSI in the catalogue of parametrised CRCs): a whole
+file is checked in one go, and read in one."""
 _SCOPE_DIGITS = 8
 _KEY_DIGITS = 24  # 96 bits: no two of 2**32 entries collide but with a chance of 1e-10, and then it is a miss
 _NAME = re.compile(rf"[0-9a-f]{{{_SCOPE_DIGITS}}}-[0-9a-f]{{{_KEY_DIGITS}}}")
@@ -54,7 +58,7 @@ def is_file_name(name: str) -> bool:
 
 def identify(scope: str, key: str) -> bytes:
     """Return the bytes that tell an entry from all others."""
-    return b"\0".join((scope.encode("utf-8", "surrogatepass"), key.encode("utf-8", "surrogatepass")))
+    return f"{scope}\0{key}".encode("utf-8", "surrogatepass")
 
 
 def footprint(size_bytes: int) -> int:
@@ -62,29 +66,27 @@ def footprint(size_bytes: int) -> int:
     return -(-size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
-def encode_head(identity: bytes, payload: bytes) -> bytes:
-    """Return what stands before the payload in its file."""
-    rest = _REST.pack(VERSION, len(identity), len(payload)) + identity
-    return _HEAD.pack(MAGIC, tfrecord.crc32c(payload, tfrecord.crc32c(rest))) + rest
+def size_of(identity: bytes, payload_bytes: int) -> int:
+    """Return the size of an entry's file."""
+    return _HEAD.size + len(identity) + payload_bytes + _FOOT.size
 
 
-def head_bytes(identity: bytes) -> int:
-    """Return the length of what stands before the payload."""
-    return _HEAD.size + _REST.size + len(identity)
+def encode(identity: bytes, payload: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return what an entry's file holds, in three parts, of which the second is `payload` itself."""
+    head = _HEAD.pack(MAGIC, VERSION, len(identity), len(payload)) + identity
+    return head, payload, _FOOT.pack(google_crc32c.extend(google_crc32c.value(head), payload))
 
 
-def read(descriptor: int, size_bytes: int, identity: bytes) -> bytes:
-    """Return the payload of an open entry of `size_bytes` after checking every byte of the file.
-
-    The payload is read into the object that is returned: nothing copies it again.
+def read(descriptor: int, size_bytes: int, identity: bytes) -> memoryview:
+    """Return the payload of an open entry of `size_bytes` after checking every byte of the file. Nothing is copied.
 
     Raises:
         errors.DataCorruptError: the file is not the entry of this identity, or a byte of it is wrong.
         OSError: the disk failed.
     """
-    start = head_bytes(identity)
-    head = os.pread(descriptor, start, 0)
-    payload = os.pread(descriptor, max(0, size_bytes - start), start)
-    if head != encode_head(identity, payload):
+    data = os.pread(descriptor, size_bytes, 0)
+    start, stop = _HEAD.size + len(identity), size_bytes - _FOOT.size
+    head = _HEAD.pack(MAGIC, VERSION, len(identity), max(0, stop - start)) + identity
+    if not data.startswith(head) or len(data) != size_bytes or google_crc32c.value(data) != _RESIDUE:
         raise errors.DataCorruptError("must be the entry of its key and match its CRC32C")
-    return payload
+    return memoryview(data)[start:stop]

@@ -13,6 +13,7 @@ import pathlib
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import cache_claims, cache_entry, cache_folder
@@ -78,7 +79,7 @@ class DiskCache:
         self._scope_name = cache_entry.name_scope(scope)
         self._touch_seconds = touch_seconds
         self._lock = threading.Lock()
-        self._counters = CacheCounters()
+        self._counts = {field.name: 0 for field in dataclasses.fields(CacheCounters)}
         self._owners = {os.geteuid(), 0}
         self._is_writable = True
         self._has_warned = False
@@ -88,7 +89,8 @@ class DiskCache:
     @property
     def counters(self) -> CacheCounters:
         """Return a snapshot of what this object did."""
-        return self._counters
+        with self._lock:
+            return CacheCounters(**self._counts)
 
     @property
     def used_bytes(self) -> int:
@@ -100,7 +102,7 @@ class DiskCache:
         """Whether puts still store anything; False for good after trouble with the disk."""
         return self._is_writable
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> memoryview | None:
         """Return what was put under a key of this scope, every byte checked, or None when it is not here.
 
         An entry that is damaged, or that another user's process wrote, is not here; a damaged one is deleted.
@@ -121,10 +123,12 @@ class DiskCache:
         if payload is None:
             self._count(misses=1)
         else:
-            self._count(hits=1, hit_bytes=len(payload))
+            with self._lock:  # as `_count` does, a microsecond sooner
+                self._counts["hits"] += 1
+                self._counts["hit_bytes"] += len(payload)
         return payload
 
-    def _read(self, descriptor: int, name: str, identity: bytes) -> bytes | None:
+    def _read(self, descriptor: int, name: str, identity: bytes) -> memoryview | None:
         status = os.fstat(descriptor)
         if status.st_uid not in self._owners:
             return None
@@ -178,7 +182,7 @@ class DiskCache:
             self._stop_writing(e)
             return cache_claims.Claim()
 
-    def wait(self, key: str, timeout_seconds: float) -> bytes | None:
+    def wait(self, key: str, timeout_seconds: float) -> memoryview | None:
         """Get what another is fetching, once it is here; None when it did not come: then fetch it without a claim.
 
         Args:
@@ -193,7 +197,7 @@ class DiskCache:
 
     def _try_put(self, key: str, data: bytes) -> bool:
         identity = cache_entry.identify(self._scope, key)
-        size_bytes = cache_entry.footprint(cache_entry.head_bytes(identity) + len(data))
+        size_bytes = cache_entry.footprint(cache_entry.size_of(identity, len(data)))
         if size_bytes > self._folder.max_bytes or len(data) > cache_entry.LARGEST_PAYLOAD_BYTES:
             return False
         try:
@@ -215,7 +219,7 @@ class DiskCache:
             if file is None:
                 return False
             descriptor, path = file
-            _write_all(descriptor, cache_entry.encode_head(identity, data), data)
+            _write_all(descriptor, cache_entry.encode(identity, data))
             self._folder.publish(path, name)
         return True
 
@@ -260,13 +264,14 @@ class DiskCache:
 
     def _count(self, **changes: int) -> None:
         with self._lock:
-            now = self._counters
-            self._counters = dataclasses.replace(now, **{k: getattr(now, k) + v for k, v in changes.items()})
+            for name, change in changes.items():
+                self._counts[name] += change
 
 
-def _write_all(descriptor: int, head: bytes, data: bytes) -> None:
-    """Write both parts, in one system call unless it stops short (as it does when the disk fills up)."""
-    done = os.writev(descriptor, (head, data))
-    rest = memoryview(head + data)[done:] if done < len(head) + len(data) else memoryview(b"")
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+def _write_all(descriptor: int, parts: Sequence[bytes]) -> None:
+    """Write all parts, in one system call unless it stops short (as it does when the disk fills up)."""
+    done = os.writev(descriptor, parts)
+    if done < sum(map(len, parts)):
+        rest = memoryview(b"".join(parts))[done:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
