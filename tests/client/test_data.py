@@ -33,7 +33,7 @@ def test_arrays_are_packed_and_described(arrays, tmp_path, capsys):
     assert "2 classes, train 20, validation 10, test 10" in capsys.readouterr().out
     assert main.run_command(["data", "info", str(tmp_path / "set")]) == 0
     shown = capsys.readouterr().out
-    assert "images    40, 6 x 5 pixels, gray, raw" in shown
+    assert "images     40, 6 x 5 pixels, gray, raw" in shown
     assert "square         10          5          5  █" in shown
     assert main.run_command(["data", "info", str(tmp_path / "set"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["classes"] == ["circle", "square"]

@@ -130,3 +130,57 @@ def test_latest_is_shown_set_and_followed(packed, run):
     status, _, err = run("latest", packed, "--set", "v9")
     assert status == 105
     assert "v9" in err
+
+
+def test_packing_can_make_the_new_version_the_latest_but_never_an_older_one(packed, run, tmp_path):
+    source, place = tmp_path / "shapes.npz", f"file://{packed}/latest.json"
+    status, out, _ = run("pack", source, packed / "v9", "--latest")
+    assert (status, out.splitlines()[-1]) == (0, f"{place}: v9 is the latest")
+    status, out, _ = run("pack", source, packed / "v10", "--latest")
+    assert (status, out.splitlines()[-1]) == (0, f"{place}: moved from v9 to v10")
+    status, _, err = run("pack", source, packed / "v3", "--latest")
+    assert status == 100
+    assert "must not move back from v10 to v3 unasked" in err
+    assert not (packed / "v3").exists()  # refused before any work
+    status, _, err = run("pack", source, packed / "latest", "--latest")
+    assert status == 100
+    assert "version must be the name of one folder other than latest" in err
+
+
+def test_versions_below_a_prefix_are_listed(packed, run):
+    status, out, _ = run("info", packed)
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()[:3]] == ["version", "v1", "v2"]
+    assert f"No version is the latest: imagetrain data latest file://{packed}/ --set VERSION" in out
+    run("latest", packed, "--set", "v2")
+    (packed / "v1/dataset.json").write_text("{")
+    _, out, _ = run("info", packed)
+    assert "v2 (latest)      40        2" in out
+    assert "must be a data set description" in out
+    document = json.loads(run("info", packed, "--json")[1])
+    assert document["latest"] == "v2"
+    assert [version["version"] for version in document["versions"]] == ["v1", "v2"]
+
+
+def test_the_version_behind_latest_is_described(packed, run):
+    run("latest", packed, "--set", "v1")
+    status, out, _ = run("info", packed / "latest")
+    assert status == 0
+    assert "version    v1 (latest)\n" in out
+    assert json.loads(run("info", packed / "latest", "--json")[1])["version"] == "v1"
+
+
+def test_sizes_duplicates_and_options_are_described(run, tmp_path):
+    for number in range(12):
+        folder = tmp_path / "tree" / ("cat", "dog")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8 + number * 20, 8), (number * 20, 0, 0)).save(folder / f"{number}.png")
+    assert run("pack", tmp_path / "tree", tmp_path / "set", "--encoding", "png")[0] == 0
+    status, out, _ = run("info", tmp_path / "set")
+    assert status == 0
+    assert "longest side" in out
+    assert "duplicates none" in out
+    assert "packed by" in out
+    document = json.loads(run("info", tmp_path / "set", "--json")[1])
+    assert sum(bucket["images"] for bucket in document["sizeHistogram"]) == 12
+    assert document["duplicates"] == {"images": 0, "acrossSplits": 0, "acrossClasses": 0}

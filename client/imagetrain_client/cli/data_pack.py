@@ -11,12 +11,13 @@ import click
 from rich import console as rich_console
 from rich import progress
 
-from imagetrain_client.cli import parameters
+from imagetrain_client.cli import data_latest, parameters
 from imagetrain_client.display import wording
 from imagetrain_trainer import errors
 
 if TYPE_CHECKING:
     from imagetrain_trainer.data import pack as pack_module
+    from imagetrain_trainer.data import sources
 
 _MOST_SHOWN = 20  # lines of one kind; what is beyond is counted
 _LINE_SECONDS = 10.0  # between lines of progress where there is no terminal
@@ -42,6 +43,7 @@ class _Size(click.ParamType[Any]):
     cls=parameters.Command,
     examples="""
     imagetrain data pack photos/ s3://datasets/photos/
+    imagetrain data pack photos/ s3://datasets/photos/v2/ --latest
     imagetrain data pack photos/ /srv/datasets/photos --split 8:1:1 --skip-bad
     imagetrain data pack digits.npz s3://datasets/digits/ --name digits
     imagetrain data pack labels.csv s3://datasets/patients/v1/ --group-column patient
@@ -111,6 +113,7 @@ class _Size(click.ParamType[Any]):
     type=click.Path(file_okay=False, path_type=pathlib.Path),
     help="Folder for the list of images, about 200 bytes each.  [default: in ~/.cache/imagetrain/pack]",
 )
+@click.option("--latest", "is_latest", is_flag=True, help="Make it the latest of the versions beside DESTINATION.")
 @click.option("--restart", is_flag=True, help="Begin anew where a pack that was stopped would go on.")
 def pack(source: str, destination: str, **chosen: Any) -> None:  # noqa: ANN401 - click passes one argument an option
     """Pack SOURCE into a data set at DESTINATION, with a split that keeps the share of every class.
@@ -123,9 +126,15 @@ def pack(source: str, destination: str, **chosen: Any) -> None:  # noqa: ANN401 
     from imagetrain_trainer.data import pack as pack_module
 
     options = _build_options(chosen)
+    pack_module.check_places(source, destination)
+    origin = _open_source(source, chosen)
+    if chosen["is_latest"]:
+        data_latest.check_move(destination)
     with _Display() as display, _saying_how_to_go_on(display):
-        summary = pack_module.pack(source, destination, options, display.show)
+        summary = pack_module.pack(origin, destination, options, display.show)
     _print_summary(summary)
+    if chosen["is_latest"]:
+        data_latest.print_move(destination)
 
 
 def _build_options(chosen: dict[str, Any]) -> "pack_module.PackOptions":
@@ -155,9 +164,12 @@ def _build_options(chosen: dict[str, Any]) -> "pack_module.PackOptions":
     )
 
 
-def _build_source_options(source_kinds: Any, chosen: dict[str, Any]) -> Any:  # noqa: ANN401 - a module, imported late
+def _open_source(source: str, chosen: dict[str, Any]) -> "sources.Source":
+    from imagetrain_trainer.data import source_kinds
+
     names = ("path_column", "label_column", "split_column", "group_column", "image_feature", "label_feature")
-    return source_kinds.SourceOptions(format=chosen["kind"], **{name: chosen[name] for name in names})
+    options = source_kinds.SourceOptions(format=chosen["kind"], **{name: chosen[name] for name in names})
+    return source_kinds.open_source(source, options)
 
 
 class _Display:

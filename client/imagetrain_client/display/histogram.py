@@ -28,6 +28,19 @@ def lines(counts: Sequence[tuple[str, Mapping[str, int]]], splits: Sequence[str]
     return table
 
 
+def bars(heading: str, counts: Sequence[tuple[str, int]]) -> list[str]:
+    """Return the lines of a table of one count a row; the longest bar belongs to the largest.
+
+    Args:
+        heading: of the rows' names.
+        counts: each row's name and count.
+    """
+    largest = max((count for _, count in counts), default=0)
+    width = max([len(heading), *(len(name) for name, _ in counts)])
+    rows = (f"{name:<{width}} {count:>10,}  {bar(count, largest)}".rstrip() for name, count in counts)
+    return [f"{heading:<{width}} {'images':>10}", *rows]
+
+
 def bar(value: int, largest: int) -> str:
     """Return a bar whose length is `value` against `largest`, in eighths of a character."""
     if largest <= 0:
