@@ -15,7 +15,6 @@ import re
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import (
     dataset,
-    item_adapter,
     pack_duplicates,
     pack_folder,
     pack_journal,
@@ -91,7 +90,7 @@ def pack(
         destination: a folder or s3:// URI, empty but for the shards of a pack that was killed.
         options: how.
         on_progress: called in this thread, now and then.
-        s3: settings of an s3:// destination.
+        s3: settings of s3:// places.
 
     Raises:
         errors.ConfigError: the source or an option breaks a rule; the message names the image and the rule.
@@ -106,11 +105,7 @@ def pack(
     objects = store.open_store(destination, s3)
     found = _check_destination(objects)
     objects.probe_writable()
-    origin = (
-        source
-        if isinstance(source, sources.Source)
-        else item_adapter.ItemAdapter(source_kinds.open_source(pathlib.Path(source)))
-    )
+    origin = source if isinstance(source, sources.Source) else source_kinds.open_source(source, s3=s3)
     with contextlib.ExitStack() as stack:
         path = options.work_dir or pack_folder.default_path(pack_folder.default_root(os.environ), objects.uri)
         folder = stack.enter_context(pack_folder.open_folder(path))

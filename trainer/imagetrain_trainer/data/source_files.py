@@ -160,11 +160,21 @@ class SourceFiles:
 
     def _walk_s3(self, folder: str) -> Iterator[str]:
         objects, prefix = self._find(folder, is_folder=True)
-        skipped = len(prefix) + 1 if prefix else 0
+        skipped, empty = len(prefix) + 1 if prefix else 0, ""
         for info in _translated(folder, lambda: objects.list(prefix)):
             name = info.key[skipped:]
-            if name and not any(map(is_hidden, name.split("/"))):
+            if empty and not name.startswith(f"{empty}/"):
+                yield empty
+            # An object `a/` of no bytes is how consoles make a folder. It comes first, and here without its slash.
+            empty = ""
+            if not name or any(map(is_hidden, name.split("/"))):
+                continue
+            if info.size_bytes:
                 yield name
+            else:
+                empty = name
+        if empty:
+            yield empty
 
     def _find(self, place: str, *, is_folder: bool = False) -> tuple[store.ObjectStore, str]:
         """Return a place's bucket, opened, and its key in there."""

@@ -5,13 +5,11 @@ again, never the images or their names.
 """
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-from imagetrain_trainer.data import images
 
 MAX_IGNORED_NAMES = 1000
 """Names of passed-over files that a source keeps; beyond it only counts them."""
@@ -75,29 +73,3 @@ class Source(abc.ABC):
     def explain_duplicate(self, key: str) -> str:
         """Return the sentence that refuses a key listed twice."""
         return f"{key!r} must be listed once in the source, and is there twice."
-
-
-class Item(NamedTuple):
-    """One image of an `ItemSource`; see `Entry`."""
-
-    key: str
-    label: int
-    given_split: str | None
-    position: int
-
-
-class ItemSource(abc.ABC):
-    """A source that lists its images in memory."""
-
-    name: str
-    class_names: tuple[str, ...]
-    items: Sequence[Item]
-    ignored: tuple[str, ...] = ()
-
-    @abc.abstractmethod
-    def read(self, item: Item) -> images.StoredImage:
-        """Read and decode one image."""
-
-    @abc.abstractmethod
-    def read_payload(self, item: Item, *, is_kept: bool) -> bytes:
-        """Return the bytes to store for one image; `is_kept` says that those are the source's own, to skip decoding."""

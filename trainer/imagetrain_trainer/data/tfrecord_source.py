@@ -22,7 +22,7 @@ from imagetrain_trainer.data import (
 )
 
 # `train-00000-of-01024` has no suffix in the ImageNet set that TensorFlow's own scripts write.
-_NAME = re.compile(r"\.tfrecords?(?:[-.]|$)|-\d{5}-of-\d{5}$")
+_NAME = re.compile(r"\.tfrecords?(?:[-.]|$)|-\d+-of-\d+$")
 _GZIP = b"\x1f\x8b"
 _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _MAX_RECORD_BYTES = image_limits.MAX_FILE_BYTES + 1024 * 1024

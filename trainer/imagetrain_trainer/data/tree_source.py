@@ -1,100 +1,101 @@
-"""A folder that holds one folder of images per class."""
+"""A folder, or an s3:// prefix, that holds one folder of images per class."""
 
-import os
 import pathlib
 from collections.abc import Iterator
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import images, sources
-
-_SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
-_IGNORED_NAMES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})
+from imagetrain_trainer.data import given_splits, images, source_files, sources
 
 
-class TreeSource(sources.ItemSource):
-    """Images at `class name/any/depth/file`; hidden files are passed over, and class names sort by code point."""
+class TreeSource(sources.Source):
+    """Images at `class name/any/depth/file`, or below `train/`, `val/` and `test/`, which are then the given splits.
 
-    def __init__(self, root: pathlib.Path, channels: int | None) -> None:
-        """List the tree.
+    Hidden files are passed over, and class names sort by code point.
+    """
+
+    class_names: tuple[str, ...]
+
+    def __init__(self, root: str, files: source_files.SourceFiles | None = None) -> None:
+        """Look at the uppermost folders.
 
         Args:
-            root: the folder.
-            channels: see `images.read_image`.
+            root: the folder or s3:// prefix.
+            files: reads it.
 
         Raises:
-            errors.ConfigError: it breaks a rule; the message names the folder or file.
+            errors.ConfigError: it breaks a rule; the message names the folder.
         """
         self._root = root
-        self._channels = channels
-        self.name = root.resolve().name
-        folders, files = _list(root)
-        self.ignored = tuple(_check_loose_files(root, files))
-        self.class_names = tuple(_check_class_folders(root, folders))
-        keys = sorted(
-            (label, key) for label, name in enumerate(self.class_names) for key in _find_files(root, root / name)
-        )
-        self.items = [sources.Item(key, label, None, position) for position, (label, key) in enumerate(keys)]
-        labels = {item.label for item in self.items}
-        for label, name in enumerate(self.class_names):
-            if label not in labels:
-                raise errors.ConfigError(f"class folder {str(root / name)!r} must hold images, and it is empty.")
+        self._files = files or source_files.SourceFiles()
+        self.name = source_files.base_name(root)
+        folders = self._files.folders(root)
+        self._splits = {name: split for name in folders if (split := given_splits.find(name)) is not None}
+        if len(folders) < 2 or len(self._splits) < len(folders):
+            self._splits = {}
+        self._check_splits()
+        parts = {name: self._files.folders(self._place(name)) for name in self._splits} or {"": folders}
+        self._class_folders = [f"{part}/{name}".lstrip("/") for part, names in parts.items() for name in names]
+        self.class_names = tuple(sorted({name for names in parts.values() for name in names}))
+        self._check_class_folders(parts)
 
-    def read(self, item: sources.Item) -> images.StoredImage:
-        """Read and decode one file."""
-        data = self._read_bytes(item)
-        try:
-            return images.read_image(data, self._channels)
-        except errors.ConfigError as e:
-            raise errors.ConfigError(f"{str(self._root / item.key)!r} {e}.") from e
+    def entries(self) -> Iterator[sources.Entry]:
+        """Yield the files in the order of their paths."""
+        present: frozenset[str | None] = frozenset(self._splits.values())
+        filled: set[str] = set()
+        self.ignored, self.ignored_count = (), 0
+        for file in self._files.walk(self._root):
+            top, _, rest = file.partition("/")
+            split = self._splits.get(top)
+            class_name, _, name = rest.partition("/") if self._splits else (top, "", rest)
+            if not name:
+                self._pass_over(file)
+                continue
+            filled.add(f"{top}/{class_name}" if self._splits else class_name)
+            yield sources.Entry(file, class_name, given_splits.settle(split, present), None, file)
+        for folder in self._class_folders:
+            if folder not in filled:
+                raise errors.ConfigError(f"class folder {self._place(folder)!r} must hold images, and it is empty.")
 
-    def read_payload(self, item: sources.Item, *, is_kept: bool) -> bytes:
-        """Return a file's own bytes, or what it is converted to."""
-        return self._read_bytes(item) if is_kept else self.read(item).payload
+    def read(self, locator: str) -> bytes:
+        """Return a file's bytes."""
+        return self._files.read(self._place(locator))
 
-    def _read_bytes(self, item: sources.Item) -> bytes:
-        path = self._root / item.key
-        try:
-            return path.read_bytes()
-        except OSError as e:
-            raise errors.ConfigError(f"{str(path)!r} must be readable ({e.strerror}).") from e
+    def describe(self, locator: str) -> str:
+        """Return a file's quoted place."""
+        return repr(self._place(locator))
 
+    def _place(self, name: str) -> str:
+        return source_files.join(self._root, name)
 
-def _list(folder: pathlib.Path) -> tuple[list[str], list[str]]:
-    """Return the sorted names of the folders and files in a folder, without hidden ones."""
-    try:
-        entries = [e for e in os.scandir(folder) if not e.name.startswith(".") and e.name not in _IGNORED_NAMES]
-        folders = sorted(entry.name for entry in entries if entry.is_dir())
-        return folders, sorted(entry.name for entry in entries if not entry.is_dir())
-    except OSError as e:
-        raise errors.ConfigError(f"folder {str(folder)!r} must be readable ({e.strerror}).") from e
+    def _pass_over(self, name: str) -> None:
+        if pathlib.PurePosixPath(name).suffix.lower() in images.SUFFIXES:
+            raise errors.ConfigError(f"image {self._place(name)!r} must lie in the folder of its class.")
+        self.ignored_count += 1
+        if self.ignored_count <= sources.MAX_IGNORED_NAMES:
+            self.ignored += (name,)
 
+    def _check_splits(self) -> None:
+        given = list(self._splits.values())
+        if len(set(given)) < len(given):
+            raise errors.ConfigError(
+                f"source must hold one folder per split, and {self._root!r} holds {', '.join(sorted(self._splits))}."
+            )
+        if self._splits and given_splits.TRAIN not in given:
+            raise errors.ConfigError(
+                f"source must hold a train folder beside its others, and {self._root!r} holds "
+                f"{', '.join(sorted(self._splits))}."
+            )
 
-def _check_loose_files(root: pathlib.Path, names: list[str]) -> Iterator[str]:
-    for name in names:
-        if pathlib.PurePath(name).suffix.lower() in images.SUFFIXES:
-            raise errors.ConfigError(f"image {str(root / name)!r} must lie in the folder of its class.")
-        yield name
-
-
-def _check_class_folders(root: pathlib.Path, names: list[str]) -> list[str]:
-    if len(names) > 1 and all(name.lower() in _SPLIT_NAMES for name in names):
-        raise errors.ConfigError(
-            f"source must hold one folder per class, and {str(root)!r} holds splits ({', '.join(names)}). "
-            "Merge them into one folder per class: packing splits by itself."
-        )
-    if len(names) < 2:
-        raise errors.ConfigError(
-            f"source must hold the folders of at least 2 classes, and {str(root)!r} holds {len(names)}."
-        )
-    for name in names:
-        if not name.isprintable():
-            raise errors.ConfigError(f"class folder {name!r} in {str(root)!r} must have a printable name.")
-    return names
-
-
-def _find_files(root: pathlib.Path, folder: pathlib.Path) -> Iterator[str]:
-    folders, files = _list(folder)
-    for name in files:
-        yield (folder / name).relative_to(root).as_posix()
-    for name in folders:
-        yield from _find_files(root, folder / name)
+    def _check_class_folders(self, parts: dict[str, list[str]]) -> None:
+        if len(self.class_names) < 2:
+            raise errors.ConfigError(
+                f"source must hold the folders of at least 2 classes, and {self._root!r} holds {len(self.class_names)}."
+            )
+        trained = set(next((parts[name] for name, split in self._splits.items() if split == given_splits.TRAIN), ()))
+        for part, names in parts.items():
+            place = self._place(part) if part else self._root
+            for name in names:
+                if not name.isprintable():
+                    raise errors.ConfigError(f"class folder {name!r} in {place!r} must have a printable name.")
+                if trained and name not in trained:
+                    raise errors.ConfigError(f"class folder {name!r} in {place!r} must be in the train folder too.")
