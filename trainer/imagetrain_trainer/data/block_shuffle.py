@@ -116,22 +116,11 @@ class BlockOrder:
         dealt = slice(max(slots.start - 1, 0), min(slots.stop + 1, len(lane.blocks)))
         first, last = lane.starts[dealt.start], lane.starts[dealt.stop]
         words = hashing.hash_u64(*self._seed_parts, np.arange(lane.first + first, lane.first + last))
-        # A cell is one strand's part of one block: contiguous records, of all cells in order.
-        bounds = lane.strand_starts(np.arange(dealt.start, dealt.stop + 1))  # (blocks + 1, strands)
-        sizes = np.diff(bounds, axis=0).ravel()
-        cells = np.repeat(np.arange(len(sizes)), sizes)
-        order = _sort(cells, words >> np.uint64(64 - _HASH_BITS))
-        # The third that a record is dealt to counts on from cell to cell, so that thirds differ by one over a strand.
-        thirds = (np.arange(len(order)) + np.repeat(bounds[:-1].ravel() - np.cumsum(sizes) + sizes, sizes)) % SPREAD
-        slot = np.clip(cells // strands + dealt.start + thirds - 1, 0, len(lane.blocks) - 1)
-        chosen = np.flatnonzero((slot >= slots.start) & (slot < slots.stop))
-        groups = (slot[chosen] - slots.start) * strands + cells[chosen] % strands
-        order = order[chosen]
-        resorted = _sort(groups, words[order] & np.uint64((1 << _HASH_BITS) - 1))
-        order, groups = order[resorted], groups[resorted]
+        order, groups = _deal(lane, dealt, slots, words >> np.uint64(64 - _HASH_BITS))
+        shuffled = _sort(groups, words[order] & np.uint64((1 << _HASH_BITS) - 1))
+        order, groups = order[shuffled], groups[shuffled]
         firsts = lane.slot_starts(np.arange(slots.start, slots.stop + 1))  # (slots + 1, strands)
-        counts = np.diff(firsts, axis=0).ravel()
-        ranks = np.arange(len(order)) + np.repeat(firsts[:-1].ravel() - np.cumsum(counts) + counts, counts)
+        ranks = _count_up(firsts[:-1], np.diff(firsts, axis=0))
         strand = groups % strands
         places = ranks * strands + lane.residues[strand] - start
         inside = (places >= 0) & (places < stop - start)
@@ -147,7 +136,7 @@ class BlockOrder:
         chosen = lane.blocks[dealt]
         firsts = self._layout.first_records[chosen]
         sizes = self._layout.first_records[chosen + 1] - firsts
-        offsets = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        offsets = _count_up(np.zeros_like(sizes), sizes)
         is_turned = hashing.hash_u64(*self._seed_parts[:2], _STREAM_TURNS, chosen) % np.uint64(2) == 1
         ids = np.repeat(np.where(is_turned, firsts + sizes - 1, firsts), sizes)
         ids += offsets * np.repeat(np.where(is_turned, -1, 1), sizes)
@@ -170,6 +159,7 @@ class _Lane:
         blocks: (n,) int64 block numbers.
         starts: (n + 1,) int64, place of each block's first record in the lane, before shuffling; the last is `records`.
         skipped: records of the first block that belong to the lane before.
+        strands: number of strands.
         residues: (strands,) int64: strand k has the lane's places q with q % strands == residues[k].
     """
 
@@ -181,7 +171,7 @@ class _Lane:
         self.starts = starts[begin : end + 1] - first
         self.starts[0], self.starts[-1] = 0, records
         self.skipped = first - int(starts[begin])
-        self._strands = strands
+        self.strands = strands
         bits = strands.bit_length() - 1
         self.residues = np.array([int(f"{k:0{bits}b}"[::-1], 2) if bits else 0 for k in range(strands)], np.int64)
 
@@ -190,7 +180,7 @@ class _Lane:
 
         A strand has as many records of the blocks before as it has places among theirs: numbers differ by one at most.
         """
-        return (self.starts[numbers][:, None] + self._strands - 1 - self.residues) // self._strands
+        return (self.starts[numbers][:, None] + self.strands - 1 - self.residues) // self.strands
 
     def slot_starts(self, numbers: Ids) -> Ids:
         """Return the rank, in each strand, of the first record of some slots, (len(numbers), strands).
@@ -208,13 +198,45 @@ class _Lane:
         """Return the slots that have a record at a place in [start, stop)."""
         last = len(self.blocks)
         # Slot s lies within the places of the blocks s - 1 to s + 1, give or take a round of the strands.
-        low = int(np.searchsorted(self.starts, start - self._strands, side="right")) - 2
-        high = int(np.searchsorted(self.starts, stop + self._strands, side="left")) + 1
+        low = int(np.searchsorted(self.starts, start - self.strands, side="right")) - 2
+        high = int(np.searchsorted(self.starts, stop + self.strands, side="left")) + 1
         numbers = np.arange(max(low, 0), min(high, last) + 1)
-        places = self.slot_starts(numbers) * self._strands + self.residues
+        places = self.slot_starts(numbers) * self.strands + self.residues
         begin = int(np.searchsorted(places[1:].max(axis=1), start, side="right"))
         end = int(np.searchsorted(places[:-1].min(axis=1), stop, side="left"))
         return slice(int(numbers[0]) + begin, int(numbers[0]) + end)
+
+
+def _deal(lane: _Lane, dealt: slice, slots: slice, words: npt.NDArray[np.uint64]) -> tuple[Ids, npt.NDArray[np.int64]]:
+    """Deal the records of some blocks, in the order of their hashes, to slots.
+
+    Args:
+        lane: the lane.
+        dealt: its blocks; all that are dealt to the slots are among them.
+        slots: those that are asked for.
+        words: (records of the blocks,) hashes.
+
+    Returns:
+        Indices into `words` of the records that the slots get, (n,), and each one's slot and strand as one number,
+        (n,): (slot - slots.start) * strands + strand.
+    """
+    # A cell is one strand's part of one block: contiguous records, of all cells in order.
+    bounds = lane.strand_starts(np.arange(dealt.start, dealt.stop + 1))  # (blocks + 1, strands)
+    sizes = np.diff(bounds, axis=0)
+    cells = np.repeat(np.arange(sizes.size), sizes.ravel())
+    order = _sort(cells, words)
+    # Ranks count on from cell to cell of a strand, and so do the thirds: they differ by one over the whole strand.
+    thirds = _count_up(bounds[:-1], sizes) % SPREAD
+    slot = np.clip(cells // lane.strands + dealt.start + thirds - 1, 0, len(lane.blocks) - 1)
+    chosen = np.flatnonzero((slot >= slots.start) & (slot < slots.stop))
+    return order[chosen], (slot[chosen] - slots.start) * lane.strands + cells[chosen] % lane.strands
+
+
+def _count_up(starts: Ids, sizes: Ids) -> Ids:
+    """Return the numbers from each start on, as many as its size, one after the other, flat."""
+    starts, sizes = starts.ravel(), sizes.ravel()
+    stops = np.cumsum(sizes)
+    return np.arange(int(stops[-1]) if len(stops) else 0) + np.repeat(starts - stops + sizes, sizes)
 
 
 def _permute(count: int, seed: int, epoch: int) -> Ids:
