@@ -26,7 +26,9 @@ _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE_MARKERS = frozenset({0x00, 0x01, 0xFF, *range(0xD0, 0xDA)})  # those without a length, and fill bytes
 # Baseline, extended and progressive with Huffman codes: what every decoder reads. Lossless and arithmetic ones do not.
 _COMMON_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
-_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
+_TIFF_PHOTOMETRIC, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 262, 322, 323
+_WHITE_IS_ZERO = 0
+_BYTE = 255
 _KNOWN_OTHERS = (
     (b"ftyphei", "a HEIC file: convert it to JPEG or PNG first"),
     (b"ftyphev", "a HEIC file: convert it to JPEG or PNG first"),
@@ -71,6 +73,8 @@ def has_deep_channels(image: Image.Image, data: bytes) -> bool:
     raw_modes = [str(tile[3]) for tile in getattr(image, "tile", [])]
     if image.mode.startswith(("I", "F")) or any(";16" in mode for mode in raw_modes):
         return True
+    if image.format == "PPM":  # the largest value that the header allows goes along with the raw mode
+        return any(isinstance(tile[3], tuple) and tile[3][-1] > _BYTE for tile in getattr(image, "tile", []))
     if image.format == "JPEG2000":
         start = data.find(_JPEG2000_SIZE)
         depth = data[start + _JPEG2000_DEPTH_OFFSET : start + _JPEG2000_DEPTH_OFFSET + 1]
@@ -80,6 +84,21 @@ def has_deep_channels(image: Image.Image, data: bytes) -> bool:
         depth = data[start + 6 : start + 7]
         return start >= 0 and depth != b"" and bool(depth[0] & _AVIF_HIGH_DEPTH)
     return False
+
+
+def can_be_scaled(image: Image.Image) -> bool:
+    """Tell of an opened image of more than 8 bits a channel whether its upper 8 bits are the image in 8 bits.
+
+    They are not where the range is unknown (32 bits, floating point), unused (12 bits in 16) or upside down.
+    """
+    raw_modes = [str(tile[3]) for tile in getattr(image, "tile", [])]
+    if any(";12" in mode for mode in raw_modes):
+        return False
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        return False
+    # Pillow scales a PGM of any depth to 16 bits in mode I.
+    is_whole = not image.mode.startswith(("I", "F"))
+    return is_whole or image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
 
 
 def is_sequence(image: Image.Image) -> bool:

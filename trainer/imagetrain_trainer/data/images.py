@@ -188,9 +188,16 @@ def _decode(image: Image.Image, data: bytes, channels: int | None, policy: Image
     if _KEPT.get(source) == "jpeg" and not image_limits.is_common_jpeg(data):
         changes.append("uncommon jpeg to png")
     is_deep = image_limits.has_deep_channels(image, data)
+    if is_deep and (policy.sixteen_bit == "refuse" or not image_limits.can_be_scaled(image)):
+        hint = ", or pack with --sixteen-bit scale" if policy.sixteen_bit == "refuse" else ""
+        raise errors.ConfigError(
+            f"must have 8 bits per channel, got 16 or more (mode {image.mode}): scale it to 8 bits first{hint}"
+        )
     image.load()
+    if _KEPT.get(source) == "jpeg" and image.mode == "CMYK" and "adobe" not in image.info:
+        image = image.point(lambda value: 255 - value)  # Pillow takes all for inverted, and Adobe's alone are
     if is_deep:
-        image = _scale(image, policy)
+        image = _scale(image)
         changes.append("16 bit to 8 bit")
     if _read_orientation(image) in _TURNED:
         image = ImageOps.exif_transpose(image)
@@ -210,17 +217,10 @@ def _read_orientation(image: Image.Image) -> object:
         return 1
 
 
-def _scale(image: Image.Image, policy: ImagePolicy) -> Image.Image:
+def _scale(image: Image.Image) -> Image.Image:
     """Return a loaded image of more than 8 bits in 8; the upper bits, as libpng and Pillow's own RGB readers take."""
-    # Pillow scales a PGM of any depth to 16 bits in mode I. Other images of mode I or F have no known range.
-    is_sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
-    if policy.sixteen_bit == "refuse" or (image.mode.startswith(("I", "F")) and not is_sixteen):
-        hint = ", or pack with --sixteen-bit scale" if policy.sixteen_bit == "refuse" else ""
-        raise errors.ConfigError(
-            f"must have 8 bits per channel, got 16 or more (mode {image.mode}): scale it to 8 bits first{hint}"
-        )
     transparent = image.info.get("transparency")
-    if not is_sixteen:
+    if not image.mode.startswith("I"):
         if isinstance(transparent, tuple):  # in 16 bits, of which Pillow kept 8
             raise errors.ConfigError("must have no transparent color in 16 bits: make it an alpha channel or remove it")
         return image
