@@ -33,12 +33,12 @@ MISSING, MOUNT = "involvedObject.uid=job-0,reason=FailedCreate", "involvedObject
 @pytest.mark.parametrize(
     ("child", "pods", "seconds", "asked"),
     [
-        (CHILD, (), 5, [MISSING]),
-        (CHILD, (), 4, []),
+        (CHILD, (), 4, [MISSING]),
+        (CHILD, (), 3, []),
         (NOT_SEEN, (), 600, []),  # a busy Job controller: there are no events to find
-        (CHILD, (PLACED,), 5, [MOUNT]),
-        (CHILD, (PLACED,), 4, []),
-        (CHILD, (o.pending(1, placed_at=o.after(4)), PLACED), 5, [MOUNT]),  # of the one that has waited longest
+        (CHILD, (PLACED,), 4, [MOUNT]),
+        (CHILD, (PLACED,), 3, []),
+        (CHILD, (o.pending(1, placed_at=o.after(3)), PLACED), 4, [MOUNT]),  # of the one that has waited longest
         (CHILD, (UNPLACED,), 600, []),  # the scheduler tells by a condition
     ],
 )

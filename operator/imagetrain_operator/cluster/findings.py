@@ -13,7 +13,7 @@ from imagetrain_operator.cluster import client, errors
 logger = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 5.0  # for one job
-_TURN_SECONDS = 5.0  # that a Job controller or a node is given with a Job or pod it has come to
+_TURN_SECONDS = 4.0  # of a controller or node with what it has come to; a second less, as times have whole seconds
 _PAUSE_SECONDS = 0.2  # after each question
 _STARTS_SLOWLY = ("ContainerCreating", "PodInitializing", "")
 
