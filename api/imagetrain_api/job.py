@@ -171,7 +171,8 @@ def _fixed(field: str) -> TransitionRule:
         field,
         "stay as it is, for the run's checkpoints belong to it; create a job with another name instead",
         lambda old, new: operator.attrgetter(field)(old) == operator.attrgetter(field)(new),
-        f"self.{field} == oldSelf.{field}",
+        "self == oldSelf",
+        is_of_field=True,
     )
 
 
@@ -180,7 +181,7 @@ def _fixed_while_running(field: str) -> TransitionRule:
         field,
         "stay as it is while the job runs; set suspend to true first",
         lambda old, new: old.suspend or new.suspend or getattr(old, field) == getattr(new, field),
-        f"oldSelf.suspend || self.suspend || self.{field} == oldSelf.{field}",
+        f"self.{field} == oldSelf.{field} || oldSelf.suspend || self.suspend",
     )
 
 

@@ -51,12 +51,14 @@ class TransitionRule:
         rule: text behind "must".
         holds: predicate over the old and the new document.
         cel: the same predicate for the API server, over `oldSelf` and `self`.
+        is_of_field: whether these two are the field and not the document.
     """
 
     field: str
     rule: str
     holds: Callable[[Any, Any], bool]
     cel: str
+    is_of_field: bool = False
 
 
 def setting(*, default: Any = dataclasses.MISSING, default_factory: Any = dataclasses.MISSING, **bounds: Any) -> Any:

@@ -29,14 +29,32 @@ def build_document_schema(cls: type[Document], *, has_defaults: bool) -> dict[st
     if required := [field.key for field in fields if field.is_required]:
         built["required"] = required
     built["properties"] = {field.key: _build_field(field, has_defaults=has_defaults) for field in fields}
-    cross_field: tuple[Rule | TransitionRule, ...] = (*cls.RULES, *cls.TRANSITIONS)
+    cross_field: tuple[Rule | TransitionRule, ...] = (
+        *cls.RULES,
+        *(rule for rule in cls.TRANSITIONS if not rule.is_of_field),
+    )
     if validations := [_validation(rule.field, rule.rule, rule.cel) for rule in cross_field]:
         built["x-kubernetes-validations"] = validations
+    for rule in cls.TRANSITIONS:
+        if rule.is_of_field:
+            _add_field_validation(built, rule)
     return built
 
 
 def _validation(field: str, rule: str, cel: str) -> dict[str, str]:
     return {"rule": cel, "message": f"must {rule}", "fieldPath": f".{schema.field_path(field)}"}
+
+
+def _add_field_validation(document: dict[str, Any], rule: TransitionRule) -> None:
+    """Put a rule where its field is.
+
+    The API server evaluates every rule at every write, of a status too, and makes a map of all properties of a document
+    for each look at one of them.
+    """
+    field = document
+    for key in schema.field_path(rule.field).split("."):
+        field = field["properties"][key]
+    field.setdefault("x-kubernetes-validations", []).append({"rule": rule.cel, "message": f"must {rule.rule}"})
 
 
 def _build_field(field: DocumentField, *, has_defaults: bool) -> dict[str, Any]:
