@@ -73,6 +73,9 @@ ROWS = (
     Row(text="operator's CPU per job, ms", read=_cost("cpu_ms_per_job"), most=20),
     Row(text="operator's RSS at the end, MiB", read=_cost("rss_mib")),
     Row(text="operator's peak RSS, MiB", read=_cost("peak_rss_mib"), most=120),
+    Row(text="API server's CPU per job, ms", read=lambda f: f["processes"]["kube-apiserver"]["cpu_ms_per_job"]),
+    Row(text="API server's allocations per job, MiB", read=lambda f: f["api_server_allocated_mib_per_job"]),
+    Row(text="CPU per job by everybody, ms", read=lambda f: sum(p["cpu_ms_per_job"] for p in f["processes"].values())),
     Row(
         text="idle: create to pods created, median ms",
         read=lambda figures: statistics.median(figures["create_to_pods_ms"]),

@@ -26,6 +26,7 @@ _LATENCY_PAUSE_SECONDS = 1.5
 _SETTLE_SECONDS = 5.0
 _QUIET_SECONDS = 5.0
 _MAX_QUIET_SECONDS = 120.0
+_ALLOCATED = "go_memstats_alloc_bytes_total"  # of Prometheus' Go collector
 _CONTROL_PLANE = {
     "kube-apiserver": [
         "--audit-log-maxsize=4000",  # the default starts a new file after 100 MB
@@ -160,10 +161,11 @@ class _Turn:
 
     def load(self) -> dict[str, Any]:
         """Return what many jobs at once took and cost."""
-        before = self._figures()
+        allocated, before = self._allocated_mib(), self._figures()
         seen = self._run_client(_LOAD, self._plan.jobs)
         self._wait_until_quiet()
         after, now = self._figures(), time.time()
+        allocated = self._allocated_mib() - allocated
         start, ends = seen["first_create"], seen["ended"].values()
         requests = self._requests(_LOAD, start)
         cost = {
@@ -183,6 +185,7 @@ class _Turn:
             "pods_ended_seconds": _last(requests, "patch", "pods/status") - start,
             "window_seconds": now - start,
             "processes": cost,
+            "api_server_allocated_mib_per_job": allocated / self._plan.jobs,
             **self._count(requests, start),
         }
 
@@ -207,6 +210,12 @@ class _Turn:
 
     def _figures(self) -> dict[str, process_figures.Figures]:
         return {name: process_figures.read(pid) for name, pid in self._pids.items()}
+
+    def _allocated_mib(self) -> float:
+        """Return what the API server has allocated so far: a measure of its work that is the same on a busy machine."""
+        metrics = self._there.kubectl("get", "--raw=/metrics")
+        line = next(line for line in metrics.splitlines() if line.startswith(f"{_ALLOCATED} "))
+        return float(line.split()[1]) / 2**20
 
     def _run_client(self, namespace: str, jobs: int, *words: str) -> dict[str, Any]:
         arguments = [f"--system={self._operator.job_kind}", f"--namespace={namespace}", f"--jobs={jobs}"]
