@@ -1,5 +1,6 @@
 """Decoding: the right pixels, in the right order, with errors that name the record."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -126,6 +127,96 @@ def test_raw_images_are_resized_to_the_input_shape():
     (item,) = decode([batch_of([pixels.tobytes()], "raw")], facts("raw", 1, 8, 8), (16, 16, 1))
     expected = np.asarray(Image.fromarray(pixels).resize((16, 16), Image.Resampling.BILINEAR)).astype(int)
     assert np.abs(item["images"][0, ..., 0].astype(int) - expected).max() <= 1
+
+
+WINDOWS = np.array([[0, 0, 40, 50], [3, 5, 20, 20], [10, 7, 9, 31], [39, 49, 1, 1]], np.int32)  # of 40 x 50 pixels
+FLIPS = np.array([[False, True], [True, False], [True, True], [False, False]])
+
+
+def changed(payloads, kind, image, shape, **companions):
+    signature = {
+        name: tf.TensorSpec((None, *array.shape[1:]), tf.as_dtype(array.dtype)) for name, array in companions.items()
+    }
+    (item,) = pipeline.DecodePipeline(
+        [batch_of(payloads, kind)], image, shape, companions=lambda _: companions, signature=signature
+    )
+    return {name: tensor.numpy() for name, tensor in item.items()}
+
+
+def stored(pixels, kind):
+    """Return a payload, and the pixels that Pillow finds in it."""
+    if kind == "raw":
+        return pixels.tobytes(), pixels
+    payload = encoded(pixels, kind, **({"quality": 95} if kind == "JPEG" else {}))
+    return payload, np.asarray(Image.open(io.BytesIO(payload)))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "raw"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_windows_are_cut_resized_and_mirrored(kind, channels):
+    payloads, images = zip(*(stored(smooth(40, 50, channels), kind) for _ in WINDOWS), strict=True)
+    image = facts("raw", channels, 40, 50) if kind == "raw" else facts("mixed", channels)
+    item = changed(list(payloads), kind.lower(), image, (24, 20, channels), windows=WINDOWS, flips=FLIPS)
+    assert sorted(item) == ["images", "labels", "record_ids"]
+    for pixels, (top, left, height, width), flips, got in zip(images, WINDOWS, FLIPS, item["images"], strict=True):
+        window = pixels[top : top + height, left : left + width].reshape(height, width, channels)
+        resized = np.rint(tf.image.resize(window, (24, 20))).astype(int)
+        expected = np.flip(resized, [axis for axis in (0, 1) if flips[axis]])
+        # A JPEG's colours are cut before they are brought to full size, so that those beyond the edge are not seen.
+        tolerance = 12 if kind == "JPEG" and channels == 3 else 1
+        assert np.abs(got.astype(int) - expected).max() <= tolerance
+        assert np.abs(got.astype(int) - expected).mean() <= 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_window_of_the_whole_image_at_its_size_keeps_every_pixel(kind):
+    payload, _ = stored(smooth(40, 50, 3), kind)
+    whole = np.array([[0, 0, 40, 50]], np.int32)
+    item = changed([payload], kind.lower(), facts("mixed", 3), (40, 50, 3), windows=whole)
+    np.testing.assert_array_equal(item["images"][0], pipeline.decode_image(payload, 3, 40, 50).numpy())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "raw"])
+def test_mirroring_alone_moves_pixels_and_changes_none(kind):
+    payloads, _ = zip(*(stored(smooth(40, 50, 3), kind) for _ in FLIPS), strict=True)
+    image = facts("raw", 3, 40, 50) if kind == "raw" else facts("jpeg", 3)
+    (plain,) = decode([batch_of(list(payloads), kind.lower())], image, (32, 32, 3))
+    item = changed(list(payloads), kind.lower(), image, (32, 32, 3), flips=FLIPS)
+    for before, flips, after in zip(plain["images"], FLIPS, item["images"], strict=True):
+        np.testing.assert_array_equal(after, np.flip(before, [axis for axis in (0, 1) if flips[axis]]))
+
+
+@pytest.mark.parametrize("kind", ["raw", "png"])
+def test_an_empty_batch_has_no_windows_and_stays_empty(kind):
+    image = facts("raw", 3, 40, 50) if kind == "raw" else facts("png", 3)
+    item = changed([], kind, image, (24, 20, 3), windows=WINDOWS[:0], flips=FLIPS[:0])
+    assert item["images"].shape == (0, 24, 20, 3)
+
+
+def test_gray_raw_windows_are_repeated_for_three_channels():
+    payload, pixels = stored(smooth(40, 50, 1), "raw")
+    item = changed([payload], "raw", facts("raw", 1, 40, 50), (20, 20, 3), windows=WINDOWS[1:2])
+    np.testing.assert_array_equal(item["images"][0], np.repeat(pixels[3:23, 5:25, None], 3, -1))
+
+
+def test_what_goes_along_with_a_batch_comes_out_beside_it():
+    item = changed([encoded(smooth(8, 8, 1))], "png", facts("png", 1), (8, 8, 1), weights=np.array([0.5], np.float32))
+    np.testing.assert_array_equal(item["weights"], [0.5])
+
+
+def test_an_image_of_another_size_than_its_record_says_is_named():
+    """A window of the size that was said does not fit into it."""
+    batch = batch_of([encoded(smooth(8, 8, 3), "JPEG")], "jpeg")
+    batch = dataclasses.replace(batch, heights=np.full(1, 40, np.int32), widths=np.full(1, 50, np.int32))
+    decoder = pipeline.DecodePipeline(
+        [batch],
+        facts("jpeg", 3),
+        (8, 8, 3),
+        companions=lambda _: {"windows": WINDOWS[:1]},
+        signature={"windows": tf.TensorSpec((None, 4), tf.int32)},
+    )
+    with pytest.raises(errors.DataCorruptError, match=r"'image-0' \(record id 0\) must be an image of 40 x 50 pixels"):
+        list(decoder)
 
 
 def test_bytes_that_do_not_decode_name_the_record():

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imagetrain_api import job, names
 from imagetrain_trainer import errors
@@ -23,14 +24,14 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> reader.DatasetReader:
     return reader.DatasetReader(storage.open_store(str(folder / "set")), "train")
 
 
-def spec_of(**training: Any) -> job.JobSpec:
+def spec_of(input_shape: tuple[int, ...] = (9, 7, 1), **training: Any) -> job.JobSpec:
     manifest = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
         "metadata": {"name": "inputs"},
         "spec": {
             "data": {"uri": "s3://set/x"},
-            "model": {"architecture": "small_cnn", "inputShape": [9, 7, 1]},
+            "model": {"architecture": "small_cnn", "inputShape": list(input_shape)},
             "training": {"globalBatchSize": BATCH, "epochs": EPOCHS, "seed": 3, **training},
             "output": {"uri": "s3://out/x"},
         },
@@ -38,6 +39,9 @@ def spec_of(**training: Any) -> job.JobSpec:
     return job.decode_job(manifest).spec
 
 
+CROPPED: dict[str, Any] = {"augmentation": {"crop": {}}}
+CROPPED_AND_FLIPPED = {"augmentation": {"crop": {"minArea": 0.3}, "flip": "horizontal"}}
+CROPPED_AND_TURNED = {"augmentation": {"crop": {}, "flip": "both", "rotationDegrees": 20}}
 AUGMENTED = {"augmentation": {"flip": "both", "shift": 0.2, "rotationDegrees": 20, "zoom": 0.1, "fill": "reflect"}}
 
 
@@ -61,11 +65,12 @@ def read_steps(
     return [list(step) for step in zip(*by_replica, strict=True)]
 
 
+@pytest.mark.parametrize("changes", [AUGMENTED, CROPPED, CROPPED_AND_FLIPPED, CROPPED_AND_TURNED])
 @pytest.mark.parametrize("world", [2, 3])
 def test_group_of_any_size_sees_the_same_samples_in_the_same_order_with_the_same_pixels(
-    records: reader.DatasetReader, world: int
+    records: reader.DatasetReader, world: int, changes: dict[str, Any]
 ) -> None:
-    spec = spec_of(**AUGMENTED)
+    spec = spec_of(**changes)
     for alone, together in zip(read_steps(records, spec), read_steps(records, spec, world=world), strict=True):
         for key in ("record_ids", "labels", "images"):
             np.testing.assert_array_equal(np.concatenate([part[key] for part in together]), alone[0][key])
@@ -81,8 +86,9 @@ def test_every_record_comes_exactly_once_an_epoch(records: reader.DatasetReader)
     assert [s[0]["record_ids"].tolist() for s in steps[:half]] != [s[0]["record_ids"].tolist() for s in steps[half:]]
 
 
-def test_resumed_input_continues_where_it_stopped(records: reader.DatasetReader) -> None:
-    spec = spec_of(**AUGMENTED)
+@pytest.mark.parametrize("changes", [AUGMENTED, CROPPED_AND_FLIPPED])
+def test_resumed_input_continues_where_it_stopped(records: reader.DatasetReader, changes: dict[str, Any]) -> None:
+    spec = spec_of(**changes)
     for straight, resumed in zip(read_steps(records, spec)[3:], read_steps(records, spec, first_step=3), strict=True):
         np.testing.assert_array_equal(straight[0]["images"], resumed[0]["images"])
 
@@ -109,3 +115,36 @@ def test_more_replicas_than_samples_of_a_step_are_refused_by_name() -> None:
 def test_replicas_of_one_worker_get_the_same_number_of_batches() -> None:
     plan = inputs.plan_evaluation(13, replicas=range(4, 8), world_size=8, batch_size=1)
     assert len(plan) % 4 == 0
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> reader.DatasetReader:
+    """JPEG and PNG files of many sizes."""
+    folder: pathlib.Path = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(1)
+    for number in range(60):
+        height, width = random.integers(20, 90, 2)
+        pixels = random.integers(0, 256, (5, 5, 3)).astype(np.uint8)
+        path = folder / "tree" / f"class{number % 2}" / f"{number}.{'jpg' if number % 3 else 'png'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).resize((int(width), int(height)), Image.Resampling.BICUBIC).save(path)
+    pack.pack(folder / "tree", str(folder / "set"))
+    return reader.DatasetReader(storage.open_store(str(folder / "set")), "train")
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_group_of_any_size_sees_the_same_windows_of_photographs(photographs: reader.DatasetReader, world: int) -> None:
+    spec = spec_of(**CROPPED_AND_FLIPPED, globalBatchSize=16, input_shape=(32, 24, 3))
+    alone = read_steps(photographs, spec)
+    for one, together in zip(alone, read_steps(photographs, spec, world=world), strict=True):
+        np.testing.assert_array_equal(np.concatenate([part["images"] for part in together]), one[0]["images"])
+    first, second = (step[0] for step in (alone[0], alone[len(alone) // EPOCHS]))
+    assert first["images"].shape[1:] == second["images"].shape[1:] == (32, 24, 3)
+
+
+def test_each_epoch_shows_other_windows(photographs: reader.DatasetReader) -> None:
+    steps = read_steps(photographs, spec_of(**CROPPED, globalBatchSize=64, input_shape=(32, 24, 3)))
+    shown = [dict(zip(step[0]["record_ids"].tolist(), step[0]["images"], strict=True)) for step in steps]
+    assert len(shown) == EPOCHS
+    is_same = [(shown[0][record] == shown[1][record]).all() for record in shown[0]]
+    assert not any(is_same)

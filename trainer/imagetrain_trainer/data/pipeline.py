@@ -1,20 +1,28 @@
 """From record batches to batches of decoded images, in TensorFlow's C++: the only module of the data plane with it.
 
 `decode_image` and `resize_images` define what a pixel is: serving and prediction must use them too, or a model meets
-other pixels than it was trained on.
+other pixels than it was trained on. `decode_window` is for training alone.
 """
 
 import collections
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy.typing as npt
 import tensorflow as tf
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import dataset, reader
 
 Batch = dict[str, Any]
-"""images (b, h, w, c) uint8; labels (b,) int32; record_ids (b,) int64: tensors."""
+"""images (b, h, w, c) uint8; labels (b,) int32; record_ids (b,) int64: tensors; and what `Companions` add."""
+Companions = Callable[[reader.RecordBatch], Mapping[str, npt.NDArray[Any]]]
+"""Says what goes along with a batch; called once a batch, in order.
+
+Two keys change the images, and do not come out:
+    windows: (b, 4) int32 top, left, height, width of the part that is shown, in pixels of the stored image.
+    flips: (b, 2) bool, mirror it upside down, and left to right.
+"""
 
 # Decoding one batch overlaps reading the next; more only costs memory, as each batch already decodes in parallel.
 _PARALLEL_BATCHES = 2
@@ -43,11 +51,63 @@ def resize_images(images: Any, height: int, width: int) -> Any:  # noqa: ANN401 
     return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
 
 
+def decode_window(payload: Any, window: Any, channels: int, height: int, width: int) -> Any:  # noqa: ANN401 - tensors
+    """Decode a part of an image to (height, width, channels) uint8, as `decode_image` does with the whole.
+
+    Of a JPEG no more is decoded than the rows and columns of the window, and it is resized without antialiasing: that
+    is for training, where the next epoch shows another window.
+
+    Args:
+        payload: JPEG or PNG bytes, a scalar string tensor.
+        window: (4,) int32 top, left, height, width, within the stored image.
+        channels: 1 or 3.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+    """
+    image = tf.cond(
+        tf.io.is_jpeg(payload),
+        lambda: tf.io.decode_and_crop_jpeg(payload, window, channels=channels, dct_method="INTEGER_ACCURATE"),
+        lambda: crop_image(_decode_bytes(payload, channels), window),
+    )
+    # image: (window's height, window's width, channels) uint8
+    return resize_window(tf.ensure_shape(image, (None, None, channels)), height, width)
+
+
+def crop_image(image: Any, window: Any) -> Any:  # noqa: ANN401 - tensors
+    """Cut (4,) int32 top, left, height, width out of an image (h, w, c)."""
+    return tf.slice(image, tf.concat([window[:2], [0]], 0), tf.concat([window[2:], [-1]], 0))
+
+
+def resize_window(image: Any, height: int, width: int) -> Any:  # noqa: ANN401 - tensors
+    """Resize (h, w, c) uint8 to (height, width, c) uint8: bilinear, rounded, not antialiased."""
+    resized = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=(height, width), half_pixel_centers=True)[0]
+    return tf.ensure_shape(tf.cast(tf.round(resized), tf.uint8), (height, width, image.shape[-1]))
+
+
+def flip_images(images: Any, flips: Any) -> Any:  # noqa: ANN401 - tensors
+    """Mirror some images of a batch.
+
+    Args:
+        images: (b, h, w, c).
+        flips: (b, 2) bool: upside down, left to right.
+    """
+    for axis in (1, 2):
+        images = tf.raw_ops.Select(condition=flips[:, axis - 1], x=tf.reverse(images, [axis]), y=images)
+    return images
+
+
+def _flip_image(image: Any, flips: Any) -> Any:  # noqa: ANN401 - tensors
+    # image: (h, w, c); flips: (2,) bool
+    for axis in (0, 1):
+        image = tf.cond(flips[axis], lambda now=image, axis=axis: tf.reverse(now, [axis]), lambda now=image: now)
+    return image
+
+
 class DecodePipeline:
     """Decodes batches ahead of their use; iterate over it, or over its `dataset` with `explain` for the errors.
 
     Each batch keeps its size, which may vary and be 0. Images come out in the input shape: resized when theirs differs,
-    gray repeated when three channels are wanted.
+    gray repeated when three channels are wanted. Without windows and flips they are what `decode_image` makes of them.
     """
 
     def __init__(
@@ -57,6 +117,8 @@ class DecodePipeline:
         input_shape: Sequence[int],
         *,
         prefetch_batches: int = 2,
+        companions: Companions | None = None,
+        signature: Mapping[str, tf.TensorSpec] | None = None,
     ) -> None:
         """Build the pipeline; nothing is read before it is iterated over.
 
@@ -65,6 +127,8 @@ class DecodePipeline:
             image: what the data set says of its images.
             input_shape: (height, width, channels) of the model.
             prefetch_batches: decoded batches kept ready.
+            companions: more for each batch.
+            signature: shapes and types of what `companions` gives.
 
         Raises:
             errors.ConfigError: the input shape cannot be made of these images.
@@ -73,6 +137,8 @@ class DecodePipeline:
         self._batches = batches
         self._image = image
         self._height, self._width, self._channels = input_shape
+        self._companions = companions
+        self._signature = dict(signature or {})
         self._failure: errors.TrainerError | None = None
         # Batches that may be in the pipeline, to find the record that failed.
         self._recent: collections.deque[reader.RecordBatch] = collections.deque(
@@ -106,28 +172,38 @@ class DecodePipeline:
             return self._failure
         if self._image.encoding != "raw":
             for batch in self._recent:
-                for payload, key, record_id in zip(batch.payloads, batch.keys, batch.record_ids.tolist(), strict=True):
-                    if not _is_decodable(payload, self._channels):
+                for index, key in enumerate(batch.keys):
+                    if fault := self._find_fault(batch, index):
                         return errors.DataCorruptError(
-                            f"record {key!r} (record id {record_id}) must be an image that decodes, and it is not. "
+                            f"record {key!r} (record id {batch.record_ids[index]}) must be {fault}, and it is not. "
                             "Remove it from the source and pack the data set again."
                         )
         return error
 
+    def _find_fault(self, batch: reader.RecordBatch, index: int) -> str | None:
+        """Return what the record's bytes must be and are not."""
+        try:
+            image = _decode_bytes(batch.payloads[index], self._channels)
+        except tf.errors.OpError:
+            return "an image that decodes"
+        size = (int(batch.heights[index]), int(batch.widths[index]))
+        if "windows" in self._signature and tuple(image.shape[:2]) != size:
+            return f"an image of {size[0]} x {size[1]} pixels, as the data set says"
+        return None
+
     def _build(self, prefetch_batches: int) -> Any:  # noqa: ANN401 - tf.data.Dataset
-        payload_shape = () if self._image.encoding == "raw" else (None,)
         signature = {
-            "payloads": tf.TensorSpec(payload_shape, tf.string),
+            "payloads": tf.TensorSpec((None,), tf.string),
             "labels": tf.TensorSpec((None,), tf.int32),
             "record_ids": tf.TensorSpec((None,), tf.int64),
+            **self._signature,
         }
-        decode = self._decode_raw if self._image.encoding == "raw" else self._decode_files
         options = tf.data.Options()
         # The sampler shards already.
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         return (
             tf.data.Dataset.from_generator(self._feed, output_signature=signature)
-            .map(decode, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True)
+            .map(self._decode, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True)
             .prefetch(prefetch_batches)
             .with_options(options)
         )
@@ -136,13 +212,15 @@ class DecodePipeline:
         try:
             for batch in self._batches:
                 self._recent.append(batch)
-                payloads = self._join_raw(batch) if self._image.encoding == "raw" else batch.payloads
-                yield {"payloads": payloads, "labels": batch.labels, "record_ids": batch.record_ids}
+                if self._image.encoding == "raw":
+                    self._check_raw(batch)
+                more = self._companions(batch) if self._companions else {}
+                yield {"payloads": batch.payloads, "labels": batch.labels, "record_ids": batch.record_ids, **more}
         except errors.TrainerError as e:
             self._failure = e
             raise
 
-    def _join_raw(self, batch: reader.RecordBatch) -> bytes:
+    def _check_raw(self, batch: reader.RecordBatch) -> None:
         size_bytes = (self._image.height or 0) * (self._image.width or 0) * self._image.channels
         for payload, kind, key in zip(batch.payloads, batch.formats, batch.keys, strict=True):
             if len(payload) != size_bytes or kind != "raw":
@@ -150,29 +228,64 @@ class DecodePipeline:
                     f"record {key!r} must be {size_bytes} raw bytes, got {len(payload)} of {kind!r}. "
                     "Pack the data set again."
                 )
-        return b"".join(batch.payloads)
 
-    def _decode_raw(self, element: Batch) -> Batch:
+    def _decode(self, element: Batch) -> Batch:
+        payloads, windows, flips = element["payloads"], element.get("windows"), element.get("flips")
+        more = {key: tensor for key, tensor in element.items() if key not in ("payloads", "windows", "flips")}
+        if self._image.encoding != "raw":
+            images = self._decode_files(payloads, windows, flips)
+        elif windows is not None:
+            images = self._cut_raw(self._decode_raw(payloads), windows, flips)
+        else:
+            images = self._resize_raw(self._decode_raw(payloads))
+            images = images if flips is None else flip_images(images, flips)
+        return {"images": images, **more}  # images: (batch, height, width, channels) uint8
+
+    def _decode_raw(self, payloads: Any) -> Any:  # noqa: ANN401 - tensors
         shape = (-1, self._image.height, self._image.width, self._image.channels)
-        images = tf.reshape(tf.io.decode_raw(element["payloads"], tf.uint8), shape)
+        return tf.reshape(tf.io.decode_raw(payloads, tf.uint8), shape)
+
+    def _resize_raw(self, images: Any) -> Any:  # noqa: ANN401 - tensors
         # images: (batch, stored height, stored width, stored channels) uint8
         if self._channels != self._image.channels:
             images = tf.repeat(images, self._channels, axis=-1)
         if (self._height, self._width) != (self._image.height, self._image.width):
             images = resize_images(images, self._height, self._width)
-        # images: (batch, height, width, channels) uint8
-        return {"images": images, "labels": element["labels"], "record_ids": element["record_ids"]}
+        return images
 
-    def _decode_files(self, element: Batch) -> Batch:
-        shape = (self._height, self._width, self._channels)
-        images = tf.map_fn(
-            lambda payload: decode_image(payload, self._channels, self._height, self._width),
-            element["payloads"],
-            fn_output_signature=tf.TensorSpec(shape, tf.uint8),
+    def _cut_raw(self, images: Any, windows: Any, flips: Any) -> Any:  # noqa: ANN401 - tensors
+        def cut(index: Any) -> Any:  # noqa: ANN401 - tensors
+            image = resize_window(crop_image(images[index], windows[index]), self._height, self._width)
+            return image if flips is None else _flip_image(image, flips[index])
+
+        cropped = self._map(cut, tf.shape(images)[0], self._image.channels)
+        return cropped if self._channels == self._image.channels else tf.repeat(cropped, self._channels, axis=-1)
+
+    def _decode_files(self, payloads: Any, windows: Any, flips: Any) -> Any:  # noqa: ANN401 - tensors
+        size = (self._channels, self._height, self._width)
+
+        def decode(index: Any) -> Any:  # noqa: ANN401 - tensors
+            payload = tf.gather(payloads, index)
+            if windows is None:
+                image = decode_image(payload, *size)
+            else:
+                image = decode_window(payload, tf.gather(windows, index), *size)
+            return image if flips is None else _flip_image(image, tf.gather(flips, index))
+
+        return self._map(decode, tf.shape(payloads)[0], self._channels)
+
+    def _map(self, make: Callable[[Any], Any], count: Any, channels: int) -> Any:  # noqa: ANN401 - tensors
+        """Stack the images that `make` gives for 0 ... count - 1.
+
+        The bytes of an image are taken from the batch when it is their turn. Handed to map_fn itself, they would all be
+        copied at first, into fresh memory whose page faults cost a tenth of the decoding.
+        """
+        return tf.map_fn(
+            make,
+            tf.range(count),
+            fn_output_signature=tf.TensorSpec((self._height, self._width, channels), tf.uint8),
             parallel_iterations=_PARALLEL_IMAGES,
         )
-        # images: (batch, height, width, channels) uint8
-        return {"images": images, "labels": element["labels"], "record_ids": element["record_ids"]}
 
 
 def _check_input_shape(input_shape: Sequence[int], image: dataset.ImageFacts) -> None:
@@ -184,11 +297,3 @@ def _check_input_shape(input_shape: Sequence[int], image: dataset.ImageFacts) ->
             f"spec.model.inputShape must have {image.channels} channels, as the data set's images have, got "
             f"{list(input_shape)!r}. Change it, or pack the images with --channels 1."
         )
-
-
-def _is_decodable(payload: bytes, channels: int) -> bool:
-    try:
-        _decode_bytes(payload, channels)
-    except tf.errors.OpError:
-        return False
-    return True

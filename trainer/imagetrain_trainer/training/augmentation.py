@@ -1,7 +1,8 @@
 """Random changes of training images, drawn from (seed, epoch, record): identical at any worker count.
 
-The random figures are drawn here, outside the graph; all changes of one image are one projective transform, applied by
-one operation for the whole batch.
+The random figures are drawn here, outside the graph. The decoder crops (`draw_windows`), and it mirrors where nothing
+else is to be done (`draw_flips`); any other changes of one image are one projective transform, mirroring included,
+applied by one operation for the whole batch.
 """
 
 import numpy as np
@@ -12,12 +13,67 @@ from imagetrain_api import training_settings
 from imagetrain_trainer.data import hashing
 
 # One stream of random figures for each change, so that adding a change never moves another.
-_FLIP_X, _FLIP_Y, _SHIFT_X, _SHIFT_Y, _ROTATION, _ZOOM = range(1, 7)
+_FLIP_X, _FLIP_Y, _SHIFT_X, _SHIFT_Y, _ROTATION, _ZOOM, _ASPECT, _HEIGHT, _TOP, _LEFT = range(1, 11)
 
 
-def is_identity(settings: training_settings.AugmentationSettings) -> bool:
-    """Tell whether no image would change."""
-    return settings.flip == "none" and not (settings.shift or settings.rotation_degrees or settings.zoom)
+def needs_transforms(settings: training_settings.AugmentationSettings) -> bool:
+    """Tell whether more than windows and mirroring is asked for."""
+    return bool(settings.shift or settings.rotation_degrees or settings.zoom)
+
+
+def draw_flips(
+    settings: training_settings.AugmentationSettings, *, seed: int, epoch: int, record_ids: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Draw who is mirrored: (batch, 2), upside down and left to right."""
+    columns = ((_FLIP_Y, "vertical"), (_FLIP_X, "horizontal"))
+    drawn = [
+        (hashing.uniform(seed, epoch, stream, record_ids) < 0.5) & (settings.flip in (name, "both"))
+        for stream, name in columns
+    ]
+    return np.stack(drawn, axis=1)
+
+
+def draw_windows(
+    crop: training_settings.CropSettings,
+    *,
+    seed: int,
+    epoch: int,
+    record_ids: npt.NDArray[np.int64],
+    heights: npt.NDArray[np.int32],
+    widths: npt.NDArray[np.int32],
+) -> npt.NDArray[np.int32]:
+    """Draw one window a record.
+
+    As tf.image.sample_distorted_bounding_box does, but with nothing to try again: the aspect ratio is uniform, then the
+    height is uniform among the heights at which a window of that ratio lies within the image and has at most the
+    largest area and at least the smallest. Where no such height is, the largest that fits is taken: an image that is
+    long and narrow shows less than the smallest area rather than another aspect ratio. The place is uniform.
+
+    Args:
+        crop: the limits.
+        seed: the run's seed.
+        epoch: 0-based epoch.
+        record_ids: (batch,) ids within the training split.
+        heights: (batch,) of the stored images, in pixels, at least 1.
+        widths: (batch,) likewise.
+
+    Returns:
+        (batch, 4) int32: top, left, height, width.
+    """
+
+    def draw(stream: int) -> npt.NDArray[np.float64]:
+        return hashing.uniform(seed, epoch, stream, record_ids)  # (batch,) in [0, 1)
+
+    areas = heights.astype(np.float64) * widths
+    ratios = crop.min_aspect_ratio + (crop.max_aspect_ratio - crop.min_aspect_ratio) * draw(_ASPECT)
+    most = np.minimum(np.sqrt(crop.max_area * areas / ratios), np.minimum(heights, widths / ratios))
+    least = np.minimum(np.sqrt(crop.min_area * areas / ratios), most)
+    tall = least + (most - least) * draw(_HEIGHT)
+    window_heights = np.clip(np.rint(tall), 1, heights)
+    window_widths = np.clip(np.rint(tall * ratios), 1, widths)
+    tops = np.floor(draw(_TOP) * (heights - window_heights + 1))
+    lefts = np.floor(draw(_LEFT) * (widths - window_widths + 1))
+    return np.stack([tops, lefts, window_heights, window_widths], axis=1).astype(np.int32)
 
 
 def draw_transforms(
@@ -52,8 +108,7 @@ def draw_transforms(
     def signed(stream: int) -> npt.NDArray[np.float64]:
         return 2.0 * draw(stream) - 1.0
 
-    flips_x = (draw(_FLIP_X) < 0.5) & (settings.flip in ("horizontal", "both"))
-    flips_y = (draw(_FLIP_Y) < 0.5) & (settings.flip in ("vertical", "both"))
+    flips_y, flips_x = draw_flips(settings, seed=seed, epoch=epoch, record_ids=record_ids).T
     scale = 1.0 / (1.0 + settings.zoom * signed(_ZOOM))
     angle = np.deg2rad(settings.rotation_degrees) * signed(_ROTATION)
     cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale

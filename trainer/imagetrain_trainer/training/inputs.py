@@ -11,7 +11,7 @@ from numpy import typing as npt
 from imagetrain_api import job
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import pipeline, prefetch, reader, sampler
-from imagetrain_trainer.training import augmentation, reading
+from imagetrain_trainer.training import batch_changes, reading
 
 
 class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
@@ -49,8 +49,14 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
         self._world_size = world_size
         ids = (self._record_ids(*turn) for turn in self._turns())
         self._prefetcher = prefetch.Prefetcher(records, ids, ahead_bytes=spec.data.read_ahead_bytes)
-        shape = spec.model.input_shape
-        self._pipeline = pipeline.DecodePipeline(self._prefetcher, records.dataset.image, shape)
+        self._changes = batch_changes.BatchChanges(spec, self._sampler, self._turns())
+        self._pipeline = pipeline.DecodePipeline(
+            self._prefetcher,
+            records.dataset.image,
+            spec.model.input_shape,
+            companions=self._changes.draw,
+            signature=self._changes.signature,
+        )
         self.dataset = self._build()
 
     def __exit__(self, *_exception: object) -> None:
@@ -68,36 +74,12 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
         return self._sampler.worker_records(step, replica, self._world_size)
 
     def _build(self) -> tf.data.Dataset:
-        signature = (
-            tf.TensorSpec((None, 8), tf.float32),
-            tf.TensorSpec((), tf.float32),
-        )
-        extras = tf.data.Dataset.from_generator(self._extras, output_signature=signature)
-        fill = self._spec.training.augmentation.fill
-        changes = not augmentation.is_identity(self._spec.training.augmentation)
-
-        def combine(batch: dict[str, tf.Tensor], extra: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-            transforms, global_size = extra
-            images = batch["images"]
-            if changes:
-                images = augmentation.apply_transforms(images, transforms, fill)
-            return {**batch, "images": images, "global_size": global_size}
-
-        dataset = tf.data.Dataset.zip((self._pipeline.dataset, extras))
-        dataset = dataset.map(combine, num_parallel_calls=2, deterministic=True).prefetch(2)
+        dataset = self._pipeline.dataset
+        if self._changes.has_transforms:
+            dataset = dataset.map(self._changes.apply, num_parallel_calls=2, deterministic=True).prefetch(2)
         # Said to be endless, the iterator of a worker group does not ask all workers at each step whether one has
         # ended: every worker knows the number of steps.
         return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-
-    def _extras(self) -> Iterator[tuple[npt.NDArray[np.float32], np.float32]]:
-        settings, seed = self._spec.training.augmentation, self._spec.training.seed
-        height, width, _ = self._spec.model.input_shape
-        for step, replica in self._turns():
-            epoch, _ = self._sampler.position(step)
-            transforms = augmentation.draw_transforms(
-                settings, seed=seed, epoch=epoch, record_ids=self._record_ids(step, replica), height=height, width=width
-            )
-            yield transforms, np.float32(len(self._sampler.batch_records(step)))
 
 
 def check_batches(records: int, steps_per_epoch: int, world_size: int) -> None:
