@@ -169,3 +169,10 @@ def test_blocks_are_permuted_uniformly():
 @pytest.mark.parametrize(("size", "strands"), [(1, 1), (15, 1), (16, 2), (76, 8), (127, 8), (128, 16), (10_000, 16)])
 def test_a_strand_has_eight_records_of_a_block_or_more(size, strands):
     assert block_shuffle._count_strands(size) == strands
+
+
+@pytest.mark.parametrize("most", [3, 2**34])  # the latter leaves too few bits for the index
+def test_records_are_sorted_by_group_and_hash_and_keep_their_order_in_a_tie(most):
+    random = np.random.default_rng(0)
+    groups, words = random.choice([0, 1, most], 1000), random.integers(0, 50, 1000).astype(np.uint64)
+    np.testing.assert_array_equal(block_shuffle._sort(groups, words), np.lexsort((words, groups)))

@@ -272,5 +272,12 @@ def _count_third(third: int, start: Ids, stop: Ids) -> Ids:
 
 
 def _sort(groups: npt.NDArray[np.int64], words: npt.NDArray[np.uint64]) -> Ids:
-    """Return the order by (group, word), both below 2**(64 - bits) and 2**bits; ties keep their order."""
-    return np.argsort((groups.astype(np.uint64) << np.uint64(_HASH_BITS)) | words, kind="stable")
+    """Return the order by (group, word of _HASH_BITS bits); ties keep their order."""
+    keys = (groups.astype(np.uint64) << np.uint64(_HASH_BITS)) | words
+    low = len(keys).bit_length()
+    if int(groups.max(initial=0)).bit_length() + _HASH_BITS + low > 64:
+        return np.argsort(keys, kind="stable")
+    # With the index in their low bits, sorting the keys themselves is several times as fast and gives the same order.
+    keys = (keys << np.uint64(low)) | np.arange(len(keys), dtype=np.uint64)
+    keys.sort()
+    return (keys & np.uint64((1 << low) - 1)).view(np.int64)
