@@ -2,7 +2,16 @@
 
 import click
 
-from imagetrain_client.cli import data_diff, data_info, data_latest, data_pack, data_show, data_verify, parameters
+from imagetrain_client.cli import (
+    data_bench,
+    data_diff,
+    data_info,
+    data_latest,
+    data_pack,
+    data_show,
+    data_verify,
+    parameters,
+)
 
 
 @click.group(
@@ -13,6 +22,7 @@ from imagetrain_client.cli import data_diff, data_info, data_latest, data_pack, 
     imagetrain data verify s3://datasets/photos/v1/
     imagetrain data show s3://datasets/photos/v1/
     imagetrain data diff s3://datasets/photos/v1/ s3://datasets/photos/v2/
+    imagetrain data bench s3://datasets/photos/v1/
     """,
 )
 def data() -> None:
@@ -20,6 +30,7 @@ def data() -> None:
 
 
 for _command in (
+    data_bench.bench,
     data_diff.diff,
     data_info.info,
     data_latest.latest,

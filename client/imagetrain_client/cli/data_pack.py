@@ -23,22 +23,6 @@ _MOST_SHOWN = 20  # lines of one kind; what is beyond is counted
 _LINE_SECONDS = 10.0  # between lines of progress where there is no terminal
 
 
-class _Size(click.ParamType[Any]):
-    """Height and width in pixels such as `224x224`."""
-
-    name = "heightxwidth"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:  # noqa: ANN401 - click's signature
-        """Return height and width."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            height, width = (int(part) for part in value.lower().split("x"))
-        except ValueError:
-            self.fail(f"must be height x width in pixels such as 224x224, got {value!r}.", param, ctx)
-        return (height, width)
-
-
 @click.command(
     cls=parameters.Command,
     examples="""
@@ -74,7 +58,7 @@ class _Size(click.ParamType[Any]):
 @click.option(
     "--longest-side", type=click.IntRange(1), help="Scale larger images down to this (jpeg and png), in pixels."
 )
-@click.option("--size", type=_Size(), help="Scale every image to this (raw), in pixels.")
+@click.option("--size", type=parameters.ImageSize(), help="Scale every image to this (raw), in pixels.")
 @click.option(
     "--alpha",
     type=click.Choice(["white", "black", "refuse"]),

@@ -61,6 +61,24 @@ class Size(click.ParamType[Any]):
         return int(size_bytes)
 
 
+class ImageSize(click.ParamType[Any]):
+    """Height and width in pixels such as `224x224`."""
+
+    name = "heightxwidth"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:  # noqa: ANN401 - click's signature
+        """Return height and width."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            height, width = (int(part) for part in value.lower().split("x"))
+        except ValueError:
+            height = width = 0
+        if min(height, width) < 1:
+            self.fail(f"must be height x width in pixels such as 224x224, got {value!r}.", param, ctx)
+        return (height, width)
+
+
 class Command(click.Command):
     """A command with `--debug` and, below its options, examples that keep their lines."""
 
