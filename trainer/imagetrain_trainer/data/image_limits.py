@@ -5,6 +5,7 @@ own length.
 """
 
 import struct
+import zlib
 
 from PIL import Image
 
@@ -20,6 +21,8 @@ _JPEG_SCAN = b"\xff\xda"
 _JPEG = b"\xff\xd8"
 _JPEG2000_SIZE = b"\xff\x4f\xff\x51"  # the start of a code stream and its size marker
 _JPEG2000_DEPTH_OFFSET = 40  # from there to the first component's depth: ISO/IEC 15444-1, A.5.1
+_PNG_SIGNATURE_BYTES = 8
+_PNG_CHUNK_BYTES = 12  # length, kind and checksum
 _AVIF_CONFIG = b"av1C"
 _AVIF_HIGH_DEPTH = 0x40  # in the third byte of the box: AV1-ISOBMFF 2.3.3
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -112,6 +115,22 @@ def is_common_jpeg(data: bytes) -> bool:
     """Tell whether a JPEG is of a kind that every decoder reads."""
     frame = _find_frame(data)
     return frame is not None and frame[0] in _COMMON_FRAMES
+
+
+def is_whole_png(data: bytes) -> bool:
+    """Tell whether a PNG's chunks are whole up to its end mark, also those that Pillow passes over."""
+    position = _PNG_SIGNATURE_BYTES
+    while position + _PNG_CHUNK_BYTES <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        stop = position + _PNG_CHUNK_BYTES + length
+        if stop > len(data) or not kind.isalpha():
+            return False
+        if zlib.crc32(memoryview(data)[position + 4 : stop - 4]) != struct.unpack_from(">I", data, stop - 4)[0]:
+            return False
+        if kind == b"IEND":
+            return True
+        position = stop
+    return False
 
 
 def explain_unknown(data: bytes) -> str:

@@ -187,6 +187,8 @@ def _decode(image: Image.Image, data: bytes, channels: int | None, policy: Image
         changes.append("first frame taken")
     if _KEPT.get(source) == "jpeg" and not image_limits.is_common_jpeg(data):
         changes.append("uncommon jpeg to png")
+    if source == "PNG" and not image_limits.is_whole_png(data):
+        changes.append("damaged png written anew")
     is_deep = image_limits.has_deep_channels(image, data)
     if is_deep and (policy.sixteen_bit == "refuse" or not image_limits.can_be_scaled(image)):
         hint = ", or pack with --sixteen-bit scale" if policy.sixteen_bit == "refuse" else ""
