@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import packing_sources
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import dataset, info, pack, reader
+from imagetrain_trainer.data import dataset, encoding, images, info, pack, reader
 from imagetrain_trainer.storage import local, store
 
 
@@ -328,3 +329,40 @@ def test_info_describes_what_was_packed(tree, tmp_path):
     }
     assert document["image"]["minHeight"] == 8
     assert document["sizeBytes"] == described.size_bytes
+
+
+@pytest.mark.parametrize(
+    ("options", "encoding_name", "size"),
+    [
+        ({"kind": "jpeg", "quality": 80}, "jpeg", (8, 6)),
+        ({"kind": "png", "longest_side": 4}, "png", (4, 3)),
+        ({"kind": "raw", "size": (5, 5)}, "raw", (5, 5)),
+    ],
+)
+def test_images_can_be_stored_alike(tree, tmp_path, options, encoding_name, size):
+    Image.new("L", (30, 40), 7).save(tree / "cats" / "gray.gif")
+    Image.new("RGBA", (12, 16), (1, 2, 3, 0)).save(tree / "dogs" / "clear.webp")
+    chosen = pack.PackOptions(
+        encoding=encoding.EncodingOptions(**options),
+        policy=images.ImagePolicy(animated="first", alpha="black"),
+        channels=3,
+        processes=2,
+    )
+    packed = pack.pack(tree, str(tmp_path / "out"), chosen).dataset
+    assert packed.image.encoding == encoding_name
+    assert (packed.image.min_height, packed.image.min_width) == size
+    assert packed.packing["encoding"] == encoding_name
+    assert (packed.packing["channels"], packed.packing["alpha"], packed.packing["animated"]) == (3, "black", "first")
+    assert dataset.load_dataset(store.open_store(str(tmp_path / "out"))) == packed
+    assert sum(count for _, count in packed.size_histogram) == packed.records == 22
+
+
+def test_raw_images_of_two_sizes_are_refused(tmp_path):
+    class TwoSizes(packing_sources.TableSource):
+        def read(self, locator):
+            return np.zeros((3, 4 + (locator == "b/1"), 1), np.uint8)
+
+    with pytest.raises(
+        errors.ConfigError, match=r"all images stored raw must have one size, and .*3 x [45] x 1.*--size HEIGHTxWIDTH"
+    ):
+        pack.pack(TwoSizes(packing_sources.make_entries(5, 5)), str(tmp_path / "out"))

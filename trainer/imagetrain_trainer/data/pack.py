@@ -240,6 +240,7 @@ def _publish(objects: store.ObjectStore, described: dataset.Dataset, document: b
     """Remove shards of a killed pack that this one did not overwrite, then make the data set visible."""
     shards = [shard for split in described.splits.values() for shard in split.shards]
     objects.delete(sorted(leftovers - {key for shard in shards for key in (shard.key, shard.index_key)}))
+    objects.remove_partial_writes()
     try:
         objects.put(dataset.KEY, document, only_if_absent=True, content_type="application/json")
     except errors.ObjectExistsError:

@@ -132,6 +132,14 @@ class LocalStore(object_store.ObjectStore):
                     if _PARTIAL_MARK not in name:
                         yield _info(path.relative_to(self._root).as_posix(), path.stat())
 
+    def remove_partial_writes(self) -> None:
+        """Remove the files that were still being written when their writers were killed."""
+        with translate_os_errors(self.uri, "write"):
+            for folder, _, names in os.walk(self._root):
+                for name in names:
+                    if _PARTIAL_MARK in name:
+                        pathlib.Path(folder, name).unlink(missing_ok=True)
+
     def list_folders(self, prefix: str = "") -> builtins.list[str]:
         """Return the sorted names of the folders right below a folder."""
         top = self._root / object_store.check_prefix(prefix)
