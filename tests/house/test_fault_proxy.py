@@ -110,6 +110,14 @@ def test_bandwidth_is_shared_by_all_connections(proxy: Proxy) -> None:
     assert time.monotonic() - started >= 0.7
 
 
+def test_each_connection_can_have_its_own_bandwidth(proxy: Proxy) -> None:
+    proxy.set(connection_bytes_per_second=2 * len(BODY))
+    started = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: get(proxy) == BODY, range(4))) == [True] * 4
+    assert 0.4 <= time.monotonic() - started < 2
+
+
 def test_another_run_meets_the_same_faults_in_any_order(server: s3_servers.VersitygwServer) -> None:
     faults = {"slow_down_fraction": 0.3, "flip_fraction": 0.3, "seed": 7}
     starts = list(range(0, 30_000, 1000))

@@ -25,8 +25,7 @@ SIZE = 3_000_000
 PART = 20_000
 DATA = {name: random.Random(name).randbytes(SIZE) for name in ("a", "b")}
 QUICK = retrying.RetryOptions(give_up_seconds=2, first_wait_seconds=0.02, longest_wait_seconds=0.2, per_second=200)
-# The links of these tests are fast, so that a stall shows early; all else as by default.
-HEDGES = hedging.HedgeOptions(least_seconds=0.1)
+HEDGES = hedging.HedgeOptions()
 
 
 @pytest.fixture(scope="module")

@@ -40,12 +40,12 @@ def test_a_quantile_is_what_sorting_the_last_values_gives(values, fraction):
 @pytest.mark.parametrize(
     ("first_bytes", "fields", "expected"),
     [
-        ([], {}, 1.0),  # the cold wait
-        ([0.1] * 15, {}, 1.0),
-        ([0.1] * 16, {}, 0.15),
-        ([0.001] * 16, {}, 0.05),  # never shorter than the least
-        ([0.1] * 96 + [2.0] * 4, {}, 0.15),  # stalls below 1 - quantile do not stretch it
-        ([0.1] * 90 + [2.0] * 10, {}, 3.0),  # many late answers are how the server is
+        ([], {}, 0.5),  # the cold wait
+        ([0.1] * 7, {}, 0.5),
+        ([0.1] * 8, {}, 0.2),
+        ([0.001] * 8, {}, 0.1),  # never shorter than the least
+        ([0.1] * 96 + [2.0] * 4, {}, 0.2),  # stalls below 1 - quantile do not stretch it
+        ([0.1] * 90 + [2.0] * 10, {}, 4.0),  # many late answers are how the server is
         ([0.1] * 16, {"fraction": 0}, None),
         ([0.1] * 16, {"margin": 3.0}, 0.3),
     ],
@@ -61,11 +61,11 @@ def test_a_body_is_late_by_its_length():
     policy = hedging.HedgePolicy(hedging.HedgeOptions())
     for _ in range(16):
         policy.note_body(0.1, MIB)
-    assert policy.body_wait(8 * MIB) == pytest.approx(1.2)
-    assert policy.body_wait(1) == pytest.approx(0.05)  # the least
+    assert policy.body_wait(8 * MIB) == pytest.approx(1.6)
+    assert policy.body_wait(1) == pytest.approx(0.1)  # the least
     for _ in range(300):
         policy.note_body(0.1, 1000)  # the time of a small body says nothing of a rate
-    assert policy.body_wait(1000) == pytest.approx(0.15)
+    assert policy.body_wait(1000) == pytest.approx(0.2)
 
 
 @hypothesis.given(

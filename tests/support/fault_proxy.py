@@ -9,7 +9,7 @@ knows pytest.
         ... proxy.server is the S3 server at the proxy's address ...
         proxy.counts()["stalls"]
 
-Which requests are hit is drawn from the seed, the path, the range and how often that range was asked for before:
+Which requests are hit is drawn from the seed, the key, the range and how often that range was asked for before:
 another run that asks for the same ranges meets the same faults, in whatever order it asks.
 """
 
@@ -43,6 +43,8 @@ class Faults:
     """At most so much more, uniform."""
     bytes_per_second: float = 0.0
     """Of all answers together; 0 is no limit."""
+    connection_bytes_per_second: float = 0.0
+    """Of the answers on each connection; 0 is no limit."""
     stall_fraction: float = 0.0
     """GETs that are forwarded `stall_seconds` later."""
     body_stall_fraction: float = 0.0

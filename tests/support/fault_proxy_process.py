@@ -31,7 +31,7 @@ class State:
         self.counts: collections.Counter[str] = collections.Counter()
         self.seen: collections.Counter[bytes] = collections.Counter()
         self.clients: set[Client] = set()
-        self.bandwidth_free_at = 0.0
+        self.free_at = 0.0
 
     def draw(self, request: bytes) -> tuple[float, float]:
         """Return two numbers from 0 to 1 for this request, by how often it was made before."""
@@ -158,7 +158,7 @@ class Client(asyncio.Protocol):
     def _take_get(self, head: bytes) -> None:
         state, faults = self._state, self._state.faults
         state.counts["gets"] += 1
-        fate, place = state.draw(head.split(b" ", 2)[1] + b" " + read_header(head, b"range"))
+        fate, place = state.draw(read_key(head) + b" " + read_header(head, b"range"))
         fault = state.choose(fate)
         if fault:
             state.counts[fault] += 1
@@ -218,6 +218,7 @@ class Upstream(asyncio.Protocol):
         self.fault: tuple[str, float] | None = None
         """A fault in the body that comes, and where in it, from 0 to 1."""
         self._fault_at: int | None = None
+        self._free_at = 0.0
         self._head = b""
         self.transport: asyncio.Transport
 
@@ -261,16 +262,19 @@ class Upstream(asyncio.Protocol):
         self._send(data)
 
     def _send(self, data: bytes) -> None:
-        state, rate = self._state, self._state.faults["bytes_per_second"]
+        state, faults = self._state, self._state.faults
         state.counts["body_bytes"] += len(data)
         self._client.transport.write(data)
-        if rate:
-            now = self._loop.time()
-            state.bandwidth_free_at = max(now, state.bandwidth_free_at) + len(data) / rate
-            wait = state.bandwidth_free_at - now
-            if wait > _PAUSE_SECONDS:
-                self.pause("bandwidth")
-                self._loop.call_later(wait, self.resume, "bandwidth")
+        now, wait = self._loop.time(), 0.0
+        if faults["bytes_per_second"]:
+            state.free_at = max(now, state.free_at) + len(data) / faults["bytes_per_second"]
+            wait = state.free_at - now
+        if faults["connection_bytes_per_second"]:
+            self._free_at = max(now, self._free_at) + len(data) / faults["connection_bytes_per_second"]
+            wait = max(wait, self._free_at - now)
+        if wait > _PAUSE_SECONDS:
+            self.pause("bandwidth")
+            self._loop.call_later(wait, self.resume, "bandwidth")
 
     def _damage(self, data: bytes) -> None:
         """Forward what comes before the place of the fault, then do it."""
@@ -316,6 +320,11 @@ def read_header(head: bytes, name: bytes) -> bytes:
         return b""
     at += len(name) + 3
     return head[at : head.index(b"\r\n", at)].strip()
+
+
+def read_key(head: bytes) -> bytes:
+    """Return the key of a GET of `/bucket/key`."""
+    return head.split(b" ", 2)[1].lstrip(b"/").partition(b"/")[2]
 
 
 def is_object_get(head: bytes) -> bool:

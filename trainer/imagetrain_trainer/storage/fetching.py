@@ -159,24 +159,24 @@ class Fetcher:
             with self._lock:
                 if not self._queue:
                     return
-                _, _, fetch, part = self._queue[0]
+                priority, _, fetch, part = self._queue[0]
                 is_room = not self._tasks or self._bytes_under_way + part.length <= self._options.max_bytes
                 if not is_room:
                     return
                 heapq.heappop(self._queue)
             if not fetch.future.done():
-                self._begin(fetch, part)
+                self._begin(fetch, part, priority)
 
-    def _begin(self, fetch: _Fetch, part: part_reads.Part) -> None:
-        task = self._loop.create_task(self._serve(fetch, part))
+    def _begin(self, fetch: _Fetch, part: part_reads.Part, priority: float) -> None:
+        task = self._loop.create_task(self._serve(fetch, part, priority))
         self._tasks.add(task)
         fetch.tasks.add(task)
         self._bytes_under_way += part.length
         task.add_done_callback(lambda _: self._end(fetch, part, task))
 
-    async def _serve(self, fetch: _Fetch, part: part_reads.Part) -> None:
+    async def _serve(self, fetch: _Fetch, part: part_reads.Part, priority: float) -> None:
         try:
-            data = await self._reader.read(part, lambda: len(self._tasks))
+            data = await self._reader.read(part, priority, lambda: len(self._tasks))
         except asyncio.CancelledError:  # this is closed, or the fetch ended otherwise
             fetch.future.cancel()
             raise

@@ -39,17 +39,17 @@ class HedgeOptions:
 
     fraction: float = 0.02
     """Hedges per request that the budget grows by."""
-    burst: float = 4.0
+    burst: float = 8.0
     """Most hedges saved up, and what a new budget holds: in any run hedges <= fraction * requests + burst."""
     quantile: float = 0.95
     """Of recent latencies; past it the wait is unusual. Above 1 - fraction stalls themselves would stretch it."""
-    margin: float = 1.5
+    margin: float = 2.0
     """Times the quantile that is waited, so that a little spread in latencies spends nothing."""
-    least_seconds: float = 0.05
+    least_seconds: float = 0.1
     """Shortest wait: a pause of this process is no fault of the server."""
-    cold_seconds: float = 1.0
+    cold_seconds: float = 0.5
     """What is waited as long as fewer than `warmup` latencies are known."""
-    warmup: int = 16
+    warmup: int = 8
     """Latencies from which on the quantile counts."""
     window: int = 256
     """Latencies that are remembered."""

@@ -57,11 +57,12 @@ class PartReader:
         self._races: set[Race] = set()
         self._is_watching = False
 
-    async def read(self, part: Part, under_way: Callable[[], int]) -> memoryview:
+    async def read(self, part: Part, priority: float, under_way: Callable[[], int]) -> memoryview:
         """Return the part's bytes, however many requests that takes.
 
         Args:
             part: what to read.
+            priority: of parts that are late together the lowest is hedged first, for the budget may not do for all.
             under_way: gives the number of parts being read, this one included.
 
         Raises:
@@ -72,7 +73,7 @@ class PartReader:
         while True:
             renewals = self._renewals
             try:
-                data = await self._race(part, trouble)
+                data = await self._race(part, priority, trouble)
             except range_reads.ReadFailedError as e:
                 if e.kind is range_reads.FailureKind.KEY_REFUSED and not is_renewed:
                     is_renewed = True
@@ -103,7 +104,7 @@ class PartReader:
                 await asyncio.to_thread(self.reads.renew_credentials)
                 self._renewals += 1
 
-    async def _race(self, part: Part, trouble: Trouble | None) -> memoryview:
+    async def _race(self, part: Part, priority: float, trouble: Trouble | None) -> memoryview:
         """Return the bytes that the first request brings, or the hedge that `_watch` sends when it is late.
 
         The first request runs in this task itself, which a hedge that wins cancels: a task for each request would cost
@@ -111,7 +112,7 @@ class PartReader:
         """
         task = asyncio.current_task()
         assert task is not None
-        race = Race(part, task, Attempt(self._clock()))
+        race = Race(part, priority, task, Attempt(self._clock()))
         if trouble is not None:
             race.cut_at = max(self.retries.deadline(trouble.first_at), race.first.sent_at + _LAST_TRY_SECONDS)
         self.hedges.note_request()
@@ -188,6 +189,7 @@ class PartReader:
     def _watch(self) -> None:
         """Look for requests that are late or past their time, as long as there are any."""
         now = self._clock()
+        late = []
         for race in self._races:
             if race.task is None:
                 continue  # the hedge is all that is left of it
@@ -195,15 +197,17 @@ class PartReader:
                 race.is_cut = True
                 race.task.cancel()
             elif race.late_at is not None and now >= race.late_at:
-                race.late_at = None
-                self._hedge(race)
+                late.append(race)
+        for race in sorted(late, key=lambda race: race.priority):
+            if not self.hedges.try_spend():
+                break  # until the budget has grown
+            self._hedge(race)
         self._is_watching = bool(self._races)
         if self._is_watching:
             self._loop.call_later(_WATCH_SECONDS, self._watch)
 
     def _hedge(self, race: "Race") -> None:
-        if not self.hedges.try_spend():
-            return
+        race.late_at = None
         self.tally.hedges += 1
         race.hedge = self._loop.create_task(self._run_hedge(race))
         race.hedge.add_done_callback(lambda hedge: self._on_hedge(race, hedge))
@@ -248,11 +252,12 @@ class Race:
     """A request for a part, and the hedge that may overtake it."""
 
     part: Part
+    priority: float
     task: "asyncio.Task[Any] | None"
     """Runs the first request; None once that has failed and the hedge alone is waited for."""
     first: Attempt
     late_at: float | None = None
-    """When a hedge is due; None when none is."""
+    """When a hedge is due; None without hedging, and once it is sent."""
     cut_at: float | None = None
     """When the part is given up; None before its first failure."""
     hedge: "asyncio.Task[memoryview] | None" = None
