@@ -224,6 +224,14 @@ def test_avif_is_stored_as_png_and_its_deep_variant_is_refused():
         images.read_image(encode(COLOR, "AVIF", save_all=True, append_images=[Image.fromarray(255 - COLOR)]))
 
 
+@pytest.mark.parametrize(("bits", "is_deep"), [(8, False), (10, True), (16, True)])
+def test_deep_color_of_jpeg_2000_is_noticed_though_pillow_opens_it_as_8_bits(bits, is_deep):
+    data = bytearray(encode(COLOR, "JPEG2000"))
+    with Image.open(io.BytesIO(data)) as image:
+        data[data.index(b"\xff\x4f\xff\x51") + 42] = bits - 1
+        assert image_limits.has_deep_channels(image, bytes(data)) == is_deep
+
+
 @pytest.mark.parametrize("options", [{"progressive": True}, {"subsampling": 2}, {"quality": 1}, {"optimize": True}])
 def test_jpegs_of_the_usual_kinds_keep_their_bytes(options):
     data = encode(COLOR, "JPEG", **options)

@@ -107,7 +107,7 @@ def test_a_server_ends_with_its_context(tmp_path: pathlib.Path) -> None:
 def test_a_missing_versitygw_names_the_command_that_builds_it(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(s3_servers, "_CACHE", tmp_path)
     with pytest.raises(s3_servers.S3ServerError, match="Run: make versitygw"), s3_servers.versitygw_server(tmp_path):
         pass
 

@@ -20,7 +20,7 @@ _JPEG_SCAN = b"\xff\xda"
 
 _JPEG = b"\xff\xd8"
 _JPEG2000_SIZE = b"\xff\x4f\xff\x51"  # the start of a code stream and its size marker
-_JPEG2000_DEPTH_OFFSET = 40  # from there to the first component's depth: ISO/IEC 15444-1, A.5.1
+_JPEG2000_DEPTH_OFFSET = 42  # from there to the first component's depth: ISO/IEC 15444-1, A.5.1
 _PNG_SIGNATURE_BYTES = 8
 _PNG_CHUNK_BYTES = 12  # length, kind and checksum
 _AVIF_CONFIG = b"av1C"
