@@ -2,7 +2,7 @@
 
 import dataclasses
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from imagetrain_trainer.storage import store
 
 _CRC = struct.Struct("<I")
 _NONE: frozenset[int] = frozenset()
+_BLOCK_ENTRIES = 4096
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -120,7 +121,7 @@ class ShardVerifier:
         if entries is None:
             self._walk_by_length(stream)
             return
-        for number, (offset, length, label, crc) in enumerate(entries.tolist()):
+        for number, (offset, length, label, crc) in enumerate(_iterate(entries)):
             frame = stream.take(length)
             if len(frame) < length:
                 self._add_record("record", number, offset, f"must have {length} bytes, got {len(frame)}: cut off")
@@ -181,7 +182,7 @@ class ShardVerifier:
         if entries is None:
             self._found.uncounted += 1
         else:
-            for label in entries["label"][first:].tolist():
+            for _, _, label, _ in _iterate(entries[first:]):
                 self._count_label(label)
 
     def _count_label(self, label: int | None) -> None:
@@ -202,3 +203,9 @@ class ShardVerifier:
         self._found.defects.add(
             defects_module.Defect(kind=kind, key=self._shard.key, rule=rule, record=number, offset=offset)
         )
+
+
+def _iterate(entries: shard_index.Entries) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the entries as tuples, of which a large shard's would take ten times the index's memory at once."""
+    for start in range(0, len(entries), _BLOCK_ENTRIES):
+        yield from entries[start : start + _BLOCK_ENTRIES].tolist()
