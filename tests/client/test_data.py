@@ -1,6 +1,11 @@
 """`imagetrain data` on real arrays and images."""
 
 import json
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -61,3 +66,23 @@ def test_a_bad_image_is_named_or_skipped(tree, tmp_path, capsys):
 def test_a_data_set_that_is_not_there_is_one_line(tmp_path, capsys):
     assert main.run_command(["data", "info", str(tmp_path)]) == 105
     assert "dataset.json" in capsys.readouterr().err
+
+
+def test_an_interrupted_pack_says_how_to_go_on_and_does(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6000, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "many.npz", x=images, y=np.arange(6000) % 2)
+    command = [
+        *(sys.executable, "-m", "imagetrain_client.cli.main", "data", "pack", tmp_path / "many.npz", tmp_path / "set"),
+        *("--shard-size", "4Ki", "--processes", "2", "--work-dir", tmp_path / "work"),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("set/train/shard-00020.tfrecord")):
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.01)
+        process.send_signal(signal.SIGINT)
+        _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Start the same command again: it goes on behind the last finished shard." in shown
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "images of an earlier run" in done.stdout

@@ -1,5 +1,6 @@
 """Packing: the same bytes every time, nothing half-written visible, and every refusal named."""
 
+import contextlib
 import hashlib
 import pathlib
 import struct
@@ -247,6 +248,23 @@ def test_a_destination_inside_the_source_is_refused(tree):
     for destination in (str(tree), str(tree / "packed"), (tree / "packed").as_uri()):
         with pytest.raises(errors.ConfigError, match="destination must lie outside the source"):
             pack.pack(tree, destination)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "is_inside"),
+    [
+        ("s3://photos/raw", "s3://photos/raw/packed", True),
+        ("s3://photos/raw/", "s3://photos/raw", True),
+        ("s3://photos/raw", "s3://photos/raw2/", False),
+        ("s3://photos/raw", "/srv/photos", False),
+        ("/srv/photos", "s3://photos/raw", False),
+        ("file:///srv/photos", "/srv/photos/packed", True),
+        ("/srv/photos/list.csv", "/srv/photos/packed", False),
+    ],
+)
+def test_places_inside_each_other_are_told_on_any_store(source, destination, is_inside):
+    with pytest.raises(errors.ConfigError, match="must lie outside") if is_inside else contextlib.nullcontext():
+        pack.check_places(source, destination)
 
 
 def test_a_destination_that_is_a_file_is_refused(npz, tmp_path):

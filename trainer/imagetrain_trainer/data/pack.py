@@ -125,11 +125,16 @@ def pack(
 
 def check_places(source: str | pathlib.Path, destination: str) -> None:
     """Raise `errors.ConfigError` when the destination lies inside the source, which would then change meanwhile."""
-    if destination.startswith("s3://") or str(source).startswith("s3://"):
-        return
-    target = pathlib.Path(destination.removeprefix("file://")).resolve()
-    if pathlib.Path(str(source).removeprefix("file://")).resolve() in (target, *target.parents):
-        raise errors.ConfigError(f"destination must lie outside the source {str(source)!r}, got {destination!r}.")
+    text = str(source)
+    if text.startswith("s3://") and destination.startswith("s3://"):
+        is_inside = f"{destination.rstrip('/')}/".startswith(f"{text.rstrip('/')}/")
+    elif "s3://" in (text[:5], destination[:5]):
+        is_inside = False
+    else:
+        target = pathlib.Path(destination.removeprefix("file://")).resolve()
+        is_inside = pathlib.Path(text.removeprefix("file://")).resolve() in (target, *target.parents)
+    if is_inside:
+        raise errors.ConfigError(f"destination must lie outside the source {text!r}, got {destination!r}.")
 
 
 def _check_destination(objects: store.ObjectStore) -> dict[str, store.ObjectInfo]:
