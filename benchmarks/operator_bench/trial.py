@@ -190,11 +190,13 @@ class _Turn:
         }
 
     def _count(self, requests: list[audit.Request], start: float) -> dict[str, Any]:
-        counts: dict[str, dict[str, dict[str, float]]] = {"writes": {}, "refused": {}, "reads": {}}
+        numbers: collections.Counter[tuple[str, str, str]] = collections.Counter()
         for one in requests:
             kind = "reads" if not one.is_write else "refused" if one.was_refused else "writes"
-            parts = counts[kind].setdefault(one.who, collections.defaultdict(float))
-            parts[f"{one.verb} {one.resource}"] += 1 / self._plan.jobs
+            numbers[kind, one.who, f"{one.verb} {one.resource}"] += 1
+        counts: dict[str, dict[str, dict[str, float]]] = {"writes": {}, "refused": {}, "reads": {}}
+        for (kind, who, what), number in numbers.items():
+            counts[kind].setdefault(who, {})[what] = number / self._plan.jobs
         if self._operator.user not in counts["writes"]:
             raise RuntimeError(f"{self._operator.title} wrote nothing as {self._operator.user}.")
         return counts | {
