@@ -11,7 +11,7 @@ from PIL import Image
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import dataset, defects, example, pack, reader, shard_index, tfrecord, verify
-from imagetrain_trainer.storage import store
+from imagetrain_trainer.storage import local, store
 
 
 def encode(pixels):
@@ -22,6 +22,13 @@ def encode(pixels):
 
 SHARD = "train/shard-00000.tfrecord"
 INDEX = "train/shard-00000.index"
+
+
+@pytest.fixture
+def pets(tmp_path, tree):
+    """PNG and JPEG images of 8 x 6 pixels."""
+    pack.pack(tree, str(tmp_path / "pets-packed"))
+    return store.open_store(str(tmp_path / "pets-packed"))
 
 
 def check(packed, **options):
@@ -74,32 +81,67 @@ def flip(path: pathlib.Path, position: int, mask: int) -> None:
     path.write_bytes(bytes(data))
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_a_flip_of_any_byte_of_any_object_is_found_and_never_read_as_data(packed, seed):
-    """Thirty random flips a seed, one at a time, over shards, indexes and dataset.json alike."""
-    random = np.random.default_rng(seed)
+def flip_anywhere(packed, random):
+    """Change one random byte of one random object; return its path and what it held."""
     paths = sorted(path for path in packed.root.rglob("*") if path.is_file())
-    description = dataset.load_dataset(packed)
-    expected = list(read_everything(packed))
-    for _ in range(30):
-        path = paths[random.integers(len(paths))]
-        before = path.read_bytes()
-        flip(path, int(random.integers(len(before))), int(random.integers(1, 256)))
-        report = check(packed, sample=0)
-        assert not report.is_whole, path
-        key = path.relative_to(packed.root).as_posix()
-        assert any(defect.key == key for kind in defects.KINDS for defect in report.defects.named(kind)), path
-        is_in_memory = bool(random.integers(2))
-        try:
-            found = list(read_everything(packed, in_memory_bytes=2**26 if is_in_memory else 0))
-        except errors.DataCorruptError:
-            pass
-        else:  # only white space or the spelling of a number changed: the description means the same
-            assert path.name == dataset.KEY
-            assert dataset.load_dataset(packed) == description
-            assert found == expected
+    path = paths[random.integers(len(paths))]
+    before = path.read_bytes()
+    flip(path, int(random.integers(len(before))), int(random.integers(1, 256)))
+    return path, before
+
+
+def assert_found(packed, path):
+    """Assert that verification names the damaged object."""
+    report = check(packed, sample=0)
+    assert not report.is_whole, path
+    key = path.relative_to(packed.root).as_posix()
+    assert any(defect.key == key for kind in defects.KINDS for defect in report.defects.named(kind)), path
+
+
+def assert_never_read(packed, path, expected, in_memory_bytes):
+    """Assert that the reader refuses the data set, or that its description means the same."""
+    description, records = expected
+    try:
+        found = list(read_everything(packed, in_memory_bytes=in_memory_bytes))
+    except errors.DataCorruptError:
+        return
+    assert path.name == dataset.KEY, path  # white space, or the spelling of a number
+    assert dataset.load_dataset(packed) == description
+    assert found == records
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("kind", ["packed", "pets"])
+def test_a_flip_of_any_byte_of_any_object_is_found_and_never_read_as_data(request, kind, seed):
+    """Twenty random flips a seed, one at a time, over shards, indexes and dataset.json; raw pixels, PNG and JPEG."""
+    packed, random = request.getfixturevalue(kind), np.random.default_rng(seed)
+    expected = dataset.load_dataset(packed), list(read_everything(packed))
+    for turn in range(20):
+        path, before = flip_anywhere(packed, random)
+        assert_found(packed, path)
+        assert_never_read(packed, path, expected, in_memory_bytes=0 if turn % 2 else 2**26)
         path.write_bytes(before)
     assert check(packed).is_whole
+
+
+@pytest.mark.parametrize("start", range(7))
+def test_a_flip_of_every_byte_of_a_shard_its_index_and_the_description_is_found(packed, start):
+    """Every seventh byte of a shard and an index, one at a time, and of dataset.json every hundredth."""
+    for name, step in ((SHARD, 7), (INDEX, 7), (dataset.KEY, 100)):
+        path = packed.root / name
+        before = path.read_bytes()
+        for position in range(start, len(before), step):
+            flip(path, position, 1 << position % 8)
+            assert_found(packed, path)
+            path.write_bytes(before)
+
+
+def test_an_object_that_was_emptied_is_found(packed):
+    for path in sorted(path for path in packed.root.rglob("*") if path.is_file()):
+        before = path.read_bytes()
+        path.write_bytes(b"")
+        assert_found(packed, path)
+        path.write_bytes(before)
 
 
 def test_every_damaged_record_is_named_and_the_first_twenty_of_a_kind_are_kept(tmp_path, npz):
@@ -237,13 +279,6 @@ def forge(packed, number, **changes):
     reseal(packed, change)
 
 
-@pytest.fixture
-def pets(tmp_path, tree):
-    """PNG and JPEG images of 8 x 6 pixels."""
-    pack.pack(tree, str(tmp_path / "pets-packed"))
-    return store.open_store(str(tmp_path / "pets-packed"))
-
-
 GRAY = encode(np.zeros((8, 6), np.uint8))
 LARGE = encode(np.zeros((9, 6, 3), np.uint8))
 BROKEN = encode(np.zeros((8, 6, 3), np.uint8))[:-30]
@@ -340,3 +375,21 @@ def test_damage_in_a_bucket_is_found(s3_server, s3_bucket, npz):
     (folder / "validation/shard-00000.tfrecord").unlink()
     report = verify.verify(uri)
     assert kinds(report) == {"record", "checksum", "missing"}
+
+
+def test_a_store_that_cannot_be_reached_is_no_defect_but_an_error(packed, monkeypatch):
+    def refuse(*_):
+        raise errors.StorageUnavailableError("no answer")
+
+    monkeypatch.setattr(local.LocalStore, "get_ranges", refuse)
+    with pytest.raises(errors.StorageUnavailableError, match="no answer"):
+        check(packed)
+
+
+@pytest.mark.parametrize("s3_server", ["versitygw"], indirect=True)
+def test_a_bucket_without_the_right_to_read_is_an_error(s3_server, s3_bucket, npz, monkeypatch):
+    uri = f"s3://{s3_bucket}/set/"
+    pack.pack(npz, uri)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(errors.AccessDeniedError):
+        verify.verify(uri)

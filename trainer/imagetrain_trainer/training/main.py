@@ -106,7 +106,8 @@ def run(
     ):
         data.check(train.dataset)
         data.check(validation.dataset)
-        report.enter("starting", f"waiting for {len(config.endpoints)} worker(s)")
+        version = f", data set version {data.pin.version}" if data.pin.version else ""
+        report.enter("starting", f"waiting for {len(config.endpoints)} worker(s){version}")
         strategy = group.build_strategy()  # before anything that makes TensorFlow's context
         is_stopping.listen()
         report.enter("starting", "building the model")
