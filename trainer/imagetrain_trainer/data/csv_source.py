@@ -46,6 +46,8 @@ class TableSource(sources.Source):
                 split = given_splits.parse(row.split)
             except errors.ConfigError as e:
                 raise errors.ConfigError(f"line {row.line} of {self._place!r} {e}.") from e
+            if source_files.is_s3(place):
+                self.concurrent_reads = source_files.CONCURRENT_READS
             yield sources.Entry(row.path, class_name, split, row.group or None, place)
         self.class_names = labels.ordered()
 

@@ -4,18 +4,26 @@ The process is started with a socket on which it gets a `Work`, pickled, and the
 `Chunk`, in order. It ends when the socket closes, so it never outlives its parent, however that ended.
 """
 
+import collections
+import functools
 import os
 import queue
 import signal
 import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from multiprocessing import connection
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import encoding, example, images, pack_journal, pack_list, pack_tally, sources, tfrecord
+
+_Read = Callable[[], bytes | npt.NDArray[np.uint8]]
 
 _ANSWERS_AHEAD = 1  # computed while an earlier one waits to be taken
 
@@ -62,9 +70,9 @@ def work_on(work: Work, rows: Sequence[pack_list.Row]) -> Chunk:
     with warnings.catch_warnings():
         # Pillow warns of oddities, such as a broken EXIF block, that do not touch the pixels.
         warnings.simplefilter("ignore", UserWarning)
-        for row in rows:
+        for row, read in _read_ahead(work.source, rows):
             try:
-                encoded = _encode(work, row)
+                encoded = _encode(work, row, read)
             except errors.ConfigError as e:
                 refusals.append(pack_journal.Refusal(row.position, str(e)))
                 continue
@@ -74,8 +82,26 @@ def work_on(work: Work, rows: Sequence[pack_list.Row]) -> Chunk:
     return Chunk(b"".join(frames), records, refusals)
 
 
-def _encode(work: Work, row: pack_list.Row) -> encoding.EncodedImage:
-    data = work.source.read(row.locator)
+def _read_ahead(source: sources.Source, rows: Sequence[pack_list.Row]) -> Iterator[tuple[pack_list.Row, _Read]]:
+    """Yield each row with what returns its image; where reading waits for a network, the next are on their way."""
+    if source.concurrent_reads == 1:
+        for row in rows:
+            yield row, functools.partial(source.read, row.locator)
+        return
+    pending: collections.deque[tuple[pack_list.Row, _Read]] = collections.deque()
+    pool = futures.ThreadPoolExecutor(source.concurrent_reads, "imagetrain-read")
+    try:
+        for row in rows:
+            pending.append((row, pool.submit(source.read, row.locator).result))
+            if len(pending) > source.concurrent_reads:
+                yield pending.popleft()
+        yield from pending
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _encode(work: Work, row: pack_list.Row, read: _Read) -> encoding.EncodedImage:
+    data = read()
     try:
         return encoding.encode(data, work.encoding, work.channels, work.policy)
     except errors.ConfigError as e:

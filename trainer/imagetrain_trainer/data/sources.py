@@ -43,12 +43,15 @@ class Source(abc.ABC):
         ignored: names of files that are no images and were left out, the first `MAX_IGNORED_NAMES`; complete when
             `entries` is exhausted, as is `ignored_count`.
         ignored_count: of all such files.
+        concurrent_reads: calls of `read` that one process does well to have under way at once: more than one where each
+            waits for a network.
     """
 
     name: str
     class_names: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()
     ignored_count: int = 0
+    concurrent_reads: int = 1
 
     @abc.abstractmethod
     def entries(self) -> Iterator[Entry]:

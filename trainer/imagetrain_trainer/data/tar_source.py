@@ -63,6 +63,7 @@ class TarSource(sources.Source):
         self._columns = columns or table_rows.Columns()
         self._set = file_sets.FileSet(place, self._files, is_tar_name, "tar files (*.tar)")
         self.name = source_files.base_name(self._set.root)
+        self.concurrent_reads = source_files.CONCURRENT_READS if source_files.is_s3(place) else 1
 
     def entries(self) -> Iterator[sources.Entry]:
         """Yield the samples in the order of the tars' names, and within a tar in its own order."""

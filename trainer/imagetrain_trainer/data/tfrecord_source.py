@@ -69,6 +69,7 @@ class TfrecordSource(sources.Source):
         self._features = features or Features()
         self._set = file_sets.FileSet(place, self._files, is_tfrecord_name, "TFRecord files (*.tfrecord*)")
         self.name = source_files.base_name(self._set.root)
+        self.concurrent_reads = source_files.CONCURRENT_READS if source_files.is_s3(place) else 1
         self._own_names = self._read_own_names()
         self.ignored = tuple(self._set.others[: sources.MAX_IGNORED_NAMES])
         self.ignored_count = len(self._set.others)

@@ -28,6 +28,7 @@ class TreeSource(sources.Source):
         self._root = root
         self._files = files or source_files.SourceFiles()
         self.name = source_files.base_name(root)
+        self.concurrent_reads = source_files.CONCURRENT_READS if source_files.is_s3(root) else 1
         folders = self._files.folders(root)
         self._splits = {name: split for name in folders if (split := given_splits.find(name)) is not None}
         if len(folders) < 2 or len(self._splits) < len(folders):
