@@ -211,7 +211,8 @@ class Fetcher:
             was_closed, self._is_closed = self._is_closed, True
             if not was_closed:
                 self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+        if threading.current_thread() is not self._thread:  # a future's callback runs there
+            self._thread.join()
 
     def __enter__(self) -> Self:
         return self
