@@ -15,6 +15,7 @@ from imagetrain_client.display import wording
 if TYPE_CHECKING:
     from imagetrain_trainer.data import verify as verify_module
 
+_MOST_UNLISTED = 3
 _HEADINGS = {
     "description": "dataset.json is damaged",
     "missing": "objects are missing",
@@ -87,9 +88,7 @@ def _print_report(report: "verify_module.VerifyReport") -> None:
         if count > len(found.named(kind)):
             click.echo(f"  and {count - len(found.named(kind)):,} more")
     if report.unlisted_count:
-        click.echo(
-            f"{report.unlisted_count:,} other objects lie there that are no part of it, such as {report.unlisted[0]}"
-        )
+        click.echo(f"no part of it ({report.unlisted_count:,}): {', '.join(report.unlisted[:_MOST_UNLISTED])}")
     read = (
         f"{report.objects:,} objects, {report.records:,} records, {wording.size(report.size_bytes)}, "
         f"{report.images:,} images decoded"

@@ -94,6 +94,7 @@ class ShardVerifier:
 
     def _load_index(self) -> shard_index.Entries | None:
         key = self._shard.index_key
+        entries: shard_index.Entries | None
         try:
             entries = shard_stream.load_index(self._objects, self._shard)
         except errors.ObjectNotFoundError:
@@ -101,9 +102,8 @@ class ShardVerifier:
             return None
         except errors.DataCorruptError as e:
             self._add("index", key, str(e))
-            return None
-        finally:
-            self._found.objects += 1
+            entries = None
+        self._found.objects += 1
         return entries
 
     def _check_checksums(self, stream: shard_stream.ShardStream) -> None:
