@@ -55,14 +55,33 @@ def test_copies_in_one_split_are_counted_and_those_of_two_labels_told(pack_table
     ]
     report = pack_table([*TRAIN, *TEST, *copies]).duplicates
     assert (report.images, report.across_splits, report.across_classes) == (3, 0, 1)
-    assert {report.class_pairs[0].first, report.class_pairs[0].second} == {"train/a/1", "train/other"}
-    assert {report.pairs[0].first, report.pairs[0].second} <= {"train/a/0", "train/again", "train/once more"}
+    assert {place.key for place in report.class_pairs[0]} == {"train/a/1", "train/other"}
+    assert {place.key for place in report.pairs[0]} <= {"train/a/0", "train/again", "train/once more"}
+
+
+class Places:
+    """Every position is in the train split; counts how often its place is asked for."""
+
+    asked = 0
+
+    def split_of(self, position):
+        del position
+        return "train"
+
+    def place_of(self, position):
+        self.asked += 1
+        return pack_duplicates.Place(str(position), "train", "a")
 
 
 def test_examples_end_at_their_limit():
     hashes = [(number.to_bytes(2, "big"), 2 * number + copy, 0) for number in range(1500) for copy in range(2)]
-    report = pack_duplicates.find_duplicates(
-        hashes, lambda position: pack_duplicates.Place(str(position), "train", "a")
-    )
+    report = pack_duplicates.find_duplicates(hashes, Places())
     assert report.images == 1500
     assert len(report.pairs) == pack_duplicates.MAX_EXAMPLES
+
+
+def test_a_million_copies_of_one_image_are_counted_without_looking_each_up():
+    places = Places()
+    report = pack_duplicates.find_duplicates(((b"x", position, 0) for position in range(10**6)), places)
+    assert report.images == 10**6 - 1
+    assert places.asked == 2

@@ -187,14 +187,25 @@ def _check_classes(facts: pack_list.ListFacts, packed: pack_shards.Packed) -> No
         raise errors.ConfigError("the train split must hold at least one image, and the source gives it none.")
 
 
+class _Places:
+    """The places in a work list, for `pack_duplicates`."""
+
+    def __init__(self, worklist: pack_list.WorkList) -> None:
+        self._worklist = worklist
+
+    def split_of(self, position: int) -> str:
+        return self._worklist.split_of(position)
+
+    def place_of(self, position: int) -> pack_duplicates.Place:
+        row = self._worklist.row(position)
+        class_name = self._worklist.facts.class_names[row.label]
+        return pack_duplicates.Place(row.key, self.split_of(position), class_name)
+
+
 def _compare(
     worklist: pack_list.WorkList, journal: pack_journal.Journal, options: PackOptions
 ) -> pack_duplicates.DuplicateReport:
-    def locate(position: int) -> pack_duplicates.Place:
-        row = worklist.row(position)
-        return pack_duplicates.Place(row.key, worklist.split_of(position), worklist.facts.class_names[row.label])
-
-    report = pack_duplicates.find_duplicates(journal.hashes(), locate)
+    report = pack_duplicates.find_duplicates(journal.hashes(), _Places(worklist))
     if report.across_splits and not options.allow_leakage:
         raise errors.ConfigError(
             f"no image may be in two splits, which would make a test too easy, and {report.across_splits} are, such as "

@@ -2,29 +2,28 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 MAX_EXAMPLES = 1000
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Pair:
-    """Two images with equal pixels.
+class Place(NamedTuple):
+    """Where an image is: its key, split and class name."""
 
-    Attributes:
-        first: key.
-        second: key.
-        first_place: split and class of the first, as text; likewise of the second.
-        second_place: text.
-    """
+    key: str
+    split: str
+    class_name: str
 
-    first: str
-    first_place: str
-    second: str
-    second_place: str
+
+class Pair(NamedTuple):
+    """Two images with equal pixels."""
+
+    first: Place
+    second: Place
 
     def __str__(self) -> str:
-        return f"{self.first!r} ({self.first_place}) and {self.second!r} ({self.second_place})"
+        return " and ".join(f"{place.key!r} ({place.split}, {place.class_name})" for place in self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,54 +47,63 @@ class DuplicateReport:
     class_pairs: tuple[Pair, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Place:
-    """Where an image is: its key, split and class name."""
+class Locator(Protocol):
+    """Tells where images are."""
 
-    key: str
-    split: str
-    class_name: str
+    def split_of(self, position: int) -> str:
+        """Return the split of a position."""
 
-    def __str__(self) -> str:
-        return f"{self.split}, {self.class_name}"
+    def place_of(self, position: int) -> Place:
+        """Return everything about a position; asked for examples alone."""
 
 
-def find_duplicates(hashes: Iterable[tuple[bytes, int, int]], locate: Callable[[int], Place]) -> DuplicateReport:
-    """Compare all images.
+def find_duplicates(hashes: Iterable[tuple[bytes, int, int]], locator: Locator) -> DuplicateReport:
+    """Compare all images, in memory for the examples alone.
 
     Args:
         hashes: (digest, position, label), sorted by digest and position.
-        locate: returns the place of a position; asked for duplicates alone.
+        locator: of the positions.
     """
-    copies = across_splits = across_classes = 0
-    pairs: list[Pair] = []
-    split_pairs: list[Pair] = []
-    class_pairs: list[Pair] = []
+    finder = _Finder(locator)
     for _, equal in itertools.groupby(hashes, key=lambda row: row[0]):
-        positions = [position for _, position, _ in equal]
-        if len(positions) == 1:
-            continue
-        copies += len(positions) - 1
-        places = [locate(position) for position in positions]
-        other_split = next((place for place in places if place.split != places[0].split), None)
-        other_class = next((place for place in places if place.class_name != places[0].class_name), None)
-        across_splits += other_split is not None
-        across_classes += other_class is not None
-        for other, examples in ((other_split, split_pairs), (other_class, class_pairs)):
-            if other is not None:
-                _note(examples, places[0], other)
-        if other_split is None and other_class is None:
-            _note(pairs, places[0], places[1])
+        finder.take(equal)
     return DuplicateReport(
-        images=copies,
-        across_splits=across_splits,
-        across_classes=across_classes,
-        pairs=tuple(pairs),
-        split_pairs=tuple(split_pairs),
-        class_pairs=tuple(class_pairs),
+        images=finder.copies,
+        across_splits=finder.across_splits,
+        across_classes=finder.across_classes,
+        pairs=tuple(finder.pairs),
+        split_pairs=tuple(finder.split_pairs),
+        class_pairs=tuple(finder.class_pairs),
     )
 
 
-def _note(examples: list[Pair], first: Place, second: Place) -> None:
-    if len(examples) < MAX_EXAMPLES:
-        examples.append(Pair(first.key, str(first), second.key, str(second)))
+class _Finder:
+    def __init__(self, locator: Locator) -> None:
+        self._locator = locator
+        self.copies = self.across_splits = self.across_classes = 0
+        self.pairs: list[Pair] = []
+        self.split_pairs: list[Pair] = []
+        self.class_pairs: list[Pair] = []
+
+    def take(self, equal: Iterator[tuple[bytes, int, int]]) -> None:
+        """Count the images of one digest."""
+        _, first, first_label = next(equal)
+        split = self._locator.split_of(first)
+        again = other_split = other_class = None
+        for _, position, label in equal:
+            self.copies += 1
+            again = position if again is None else again
+            if other_split is None and self._locator.split_of(position) != split:
+                other_split = position
+            if other_class is None and label != first_label:
+                other_class = position
+        self.across_splits += other_split is not None
+        self.across_classes += other_class is not None
+        self._note(self.split_pairs, first, other_split)
+        self._note(self.class_pairs, first, other_class)
+        if other_split is None and other_class is None:
+            self._note(self.pairs, first, again)
+
+    def _note(self, examples: list[Pair], first: int, second: int | None) -> None:
+        if second is not None and len(examples) < MAX_EXAMPLES:
+            examples.append(Pair(*map(self._locator.place_of, (first, second))))
