@@ -25,6 +25,7 @@ from imagetrain_trainer.data import (
     shard_index,
     tfrecord,
 )
+from imagetrain_trainer.data.streams import Stream
 from imagetrain_trainer.storage import fetching, store
 
 SAMPLE_BYTES = 32 * 1024 * 1024
@@ -33,7 +34,6 @@ SAMPLE_BYTES = 32 * 1024 * 1024
 _REQUEST_BYTES = 8 * 1024 * 1024  # as a block has
 _AHEAD_BYTES = 64 * 1024 * 1024  # as training reads ahead by default
 _PIECE_BYTES = 1024 * 1024
-_STREAM_PIECES = 97  # any number that no sampler uses
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ def measure_get(objects: store.ObjectStore, split: str, seconds: float, options:
         for shard in described.shards
         for start in range(0, shard.size_bytes, _REQUEST_BYTES)
     ]
-    order = np.argsort(hashing.hash_u64(0, _STREAM_PIECES, np.arange(len(pieces)))).tolist()
+    order = np.argsort(hashing.hash_u64(0, Stream.BENCH_PIECES, np.arange(len(pieces)))).tolist()
     with fetching.Fetcher(objects, options.fetch) as fetcher:
         waiting = iter(order)
         under_way: list[concurrent.futures.Future[memoryview]] = []

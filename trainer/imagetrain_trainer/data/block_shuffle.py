@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagetrain_trainer.data import blocks, hashing
+from imagetrain_trainer.data.streams import Stream
 
 LANES = 4
 """Sequences that are read side by side: up to four workers read whole blocks of their own."""
@@ -38,8 +39,6 @@ _MOST_STRANDS = 16
 _STRAND_RECORDS = 8  # fewer records of a block in a strand would let strands drift apart by much of a block
 _PIECE_RECORDS = 512  # the least that is worked out at once: numpy's overhead is paid per call
 _KEPT_PIECES = 4  # of each lane: where the batch lies, where read-ahead has got to, and the neighbours of both
-# Of data.hashing; apart from the streams of augmentation, which hashes (seed, epoch, stream, record) too.
-_STREAM_BLOCKS, _STREAM_RECORDS, _STREAM_TURNS = 111, 112, 113
 _HASH_BITS = 24
 _SUMMED_BLOCKS = 1024  # numpy widens all draws that are summed at once to eight bytes each
 
@@ -73,7 +72,7 @@ class BlockOrder:
         self._lanes = [
             _Lane(order, starts, sum(lengths[:lane]), length, self.strands) for lane, length in enumerate(lengths)
         ]
-        self._seed_parts = (seed, epoch, _STREAM_RECORDS)
+        self._seed_parts = (seed, epoch, Stream.RECORDS)
         self._piece_records = max(_PIECE_RECORDS, total // len(order))
         self._pieces: collections.OrderedDict[tuple[int, int], tuple[Ids, npt.NDArray[np.float64]]]
         self._pieces = collections.OrderedDict()
@@ -137,7 +136,7 @@ class BlockOrder:
         firsts = self._layout.first_records[chosen]
         sizes = self._layout.first_records[chosen + 1] - firsts
         offsets = _count_up(np.zeros_like(sizes), sizes)
-        is_turned = hashing.hash_u64(*self._seed_parts[:2], _STREAM_TURNS, chosen) % np.uint64(2) == 1
+        is_turned = hashing.hash_u64(*self._seed_parts[:2], Stream.TURNS, chosen) % np.uint64(2) == 1
         ids = np.repeat(np.where(is_turned, firsts + sizes - 1, firsts), sizes)
         ids += offsets * np.repeat(np.where(is_turned, -1, 1), sizes)
         within = offsets / np.repeat(sizes, sizes)
@@ -243,7 +242,7 @@ def _permute(count: int, seed: int, epoch: int) -> Ids:
     """Return a random permutation of the blocks, (count,)."""
     # Sorting hashes whose low bits are the block's number is several times as fast as argsort.
     low = np.uint64((1 << count.bit_length()) - 1)
-    words = hashing.hash_u64(seed, epoch, _STREAM_BLOCKS, np.arange(count)) & ~low
+    words = hashing.hash_u64(seed, epoch, Stream.BLOCKS, np.arange(count)) & ~low
     words |= np.arange(count, dtype=np.uint64)
     words.sort()
     words &= low

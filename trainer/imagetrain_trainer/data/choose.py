@@ -9,9 +9,9 @@ import numpy.typing as npt
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import example, hashing, shard_index, shard_stream, tfrecord
 from imagetrain_trainer.data.dataset import Dataset, Shard
+from imagetrain_trainer.data.streams import Stream
 from imagetrain_trainer.storage import store
 
-_STREAM = 103  # of data.hashing; apart from the streams of training
 _CONCURRENT_GETS = 8
 
 Candidates = npt.NDArray[np.void]
@@ -77,7 +77,7 @@ def _candidates(entries: shard_index.Entries, shard_number: int, first: int, see
     found = np.zeros(len(entries), _CANDIDATE)
     found["label"], found["entry"], found["shard"] = entries["label"], entries, shard_number
     found["number"] = np.arange(len(entries))
-    found["rank"] = hashing.hash_u64(seed, _STREAM, np.arange(first, first + len(entries)))
+    found["rank"] = hashing.hash_u64(seed, Stream.SAMPLE, np.arange(first, first + len(entries)))
     return found
 
 

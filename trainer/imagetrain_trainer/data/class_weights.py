@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imagetrain_trainer.data import hashing
+from imagetrain_trainer.data.streams import Stream
 
-_STREAM_PHASE = 114  # of data.hashing
 _CHUNK_RECORDS = 1 << 18  # bounds the scratch memory to some 20 MB
 
 
@@ -73,7 +73,7 @@ class ClassWeights:
         """
         totals = self.class_draws
         counts: npt.NDArray[np.int64] = np.maximum(self._counts, 1)  # a class without records has no draws either
-        words = hashing.hash_u64(seed, _STREAM_PHASE, np.arange(len(counts)))
+        words = hashing.hash_u64(seed, Stream.CLASS_PHASE, np.arange(len(counts)))
         phases = (words % counts.astype(np.uint64)).astype(np.int64)
         phases = (phases + np.int64(epoch) % counts * totals) % counts
         ranks_before = np.zeros(len(counts), np.int64)

@@ -6,10 +6,13 @@ It is written last, so a prefix without it holds no data set, and its digest nam
 import dataclasses
 import hashlib
 import json
+import logging
 from typing import Any
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.storage import object_store, store
+
+logger = logging.getLogger(__name__)
 
 KEY = "dataset.json"
 SCHEMA_VERSION = 1
@@ -157,6 +160,10 @@ def load_dataset(objects: store.ObjectStore) -> Dataset:
         ) from e
     try:
         return parse(data)
+    except errors.DataCorruptError as e:
+        logger.warning("%s is read again: it %s", objects.uri_of(KEY), e)  # it may have been damaged on its way
+    try:
+        return parse(objects.get(KEY))
     except errors.DataCorruptError as e:
         raise errors.DataCorruptError(f"{objects.uri_of(KEY)} {e}. Pack or upload the data set again.") from e
 

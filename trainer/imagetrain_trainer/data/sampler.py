@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imagetrain_trainer.data import block_shuffle, blocks, class_weights, hashing
+from imagetrain_trainer.data.streams import Stream
 
-_STREAM_PERMUTATION = 1
 _CACHED_EPOCHS = 2  # the epoch being read and the one that read-ahead has begun
 
 
@@ -117,7 +117,7 @@ class Sampler:
         draws = self._weights.draws(self.seed, epoch) if self._weights else None
         if not self.layout.is_resident:
             return block_shuffle.BlockOrder(self.layout, self.seed, epoch, draws)
-        words = hashing.hash_u64(self.seed, epoch, _STREAM_PERMUTATION, np.arange(self.records))
+        words = hashing.hash_u64(self.seed, epoch, Stream.PERMUTATION, np.arange(self.records))
         permutation = np.argsort(words, kind="stable").astype(np.int64, copy=False)
         if draws is not None:
             permutation = np.repeat(np.arange(self.records), draws)[permutation]

@@ -2,12 +2,15 @@
 
 import collections
 import concurrent.futures
+import logging
 import threading
 from collections.abc import Sequence
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import dataset, shard_index
 from imagetrain_trainer.storage import fetching, store
+
+logger = logging.getLogger(__name__)
 
 ADVICE = "Upload that file again, or pack the data set again."
 _KEPT_BYTES = (
@@ -74,24 +77,27 @@ class ShardIndexes:
             future.cancel()
 
     def _wait(self, number: int, asked: "concurrent.futures.Future[memoryview]") -> shard_index.Entries:
+        shard = self._shards[number]
         try:
-            return self._decode(number, bytes(asked.result()))
+            data = bytes(asked.result())
+            try:
+                return self._decode(shard, data)
+            except errors.DataCorruptError as e:
+                logger.warning("%s is read again: it %s", self._objects.uri_of(shard.index_key), e)
+            data = bytes(self._fetcher.get(shard.index_key, 0, shard.index_size_bytes).result())
+            try:
+                return self._decode(shard, data)
+            except errors.DataCorruptError as e:
+                raise errors.DataCorruptError(f"{self._objects.uri_of(shard.index_key)} {e}. {ADVICE}") from e
         except BaseException:
             with self._lock:
                 self._asked.pop(number, None)  # the next one tries again
             raise
 
-    def _decode(self, number: int, data: bytes) -> shard_index.Entries:
-        shard = self._shards[number]
-        try:
-            entries = shard_index.decode(data)
-            _check_listed(shard, entries, data)
-            shard_index.check_contiguous(entries, shard.size_bytes)
-        except errors.DataCorruptError as e:
-            raise errors.DataCorruptError(f"{self._objects.uri_of(shard.index_key)} {e}. {ADVICE}") from e
+    def _decode(self, shard: dataset.Shard, data: bytes) -> shard_index.Entries:
+        """Parse an index; raises DataCorruptError with the broken rule."""
+        entries = shard_index.decode(data)
+        if len(entries) != shard.records or shard_index.checksum(data) != shard.index_crc32c:
+            raise errors.DataCorruptError(f"must be the index of {shard.records} records that {dataset.KEY} lists")
+        shard_index.check_contiguous(entries, shard.size_bytes)
         return entries
-
-
-def _check_listed(shard: dataset.Shard, entries: shard_index.Entries, data: bytes) -> None:
-    if len(entries) != shard.records or shard_index.checksum(data) != shard.index_crc32c:
-        raise errors.DataCorruptError(f"must be the index of {shard.records} records that {dataset.KEY} lists")

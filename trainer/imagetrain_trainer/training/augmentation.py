@@ -11,9 +11,7 @@ from numpy import typing as npt
 
 from imagetrain_api import training_settings
 from imagetrain_trainer.data import hashing
-
-# One stream of random figures for each change, so that adding a change never moves another.
-_FLIP_X, _FLIP_Y, _SHIFT_X, _SHIFT_Y, _ROTATION, _ZOOM, _ASPECT, _HEIGHT, _TOP, _LEFT = range(1, 11)
+from imagetrain_trainer.data.streams import Stream
 
 
 def needs_transforms(settings: training_settings.AugmentationSettings) -> bool:
@@ -25,7 +23,7 @@ def draw_flips(
     settings: training_settings.AugmentationSettings, *, seed: int, epoch: int, record_ids: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
     """Draw who is mirrored: (batch, 2), upside down and left to right."""
-    columns = ((_FLIP_Y, "vertical"), (_FLIP_X, "horizontal"))
+    columns = ((Stream.FLIP_Y, "vertical"), (Stream.FLIP_X, "horizontal"))
     drawn = [
         (hashing.uniform(seed, epoch, stream, record_ids) < 0.5) & (settings.flip in (name, "both"))
         for stream, name in columns
@@ -65,14 +63,14 @@ def draw_windows(
         return hashing.uniform(seed, epoch, stream, record_ids)  # (batch,) in [0, 1)
 
     areas = heights.astype(np.float64) * widths
-    ratios = crop.min_aspect_ratio + (crop.max_aspect_ratio - crop.min_aspect_ratio) * draw(_ASPECT)
+    ratios = crop.min_aspect_ratio + (crop.max_aspect_ratio - crop.min_aspect_ratio) * draw(Stream.CROP_ASPECT)
     most = np.minimum(np.sqrt(crop.max_area * areas / ratios), np.minimum(heights, widths / ratios))
     least = np.minimum(np.sqrt(crop.min_area * areas / ratios), most)
-    tall = least + (most - least) * draw(_HEIGHT)
+    tall = least + (most - least) * draw(Stream.CROP_HEIGHT)
     window_heights = np.clip(np.rint(tall), 1, heights)
     window_widths = np.clip(np.rint(tall * ratios), 1, widths)
-    tops = np.floor(draw(_TOP) * (heights - window_heights + 1))
-    lefts = np.floor(draw(_LEFT) * (widths - window_widths + 1))
+    tops = np.floor(draw(Stream.CROP_TOP) * (heights - window_heights + 1))
+    lefts = np.floor(draw(Stream.CROP_LEFT) * (widths - window_widths + 1))
     return np.stack([tops, lefts, window_heights, window_widths], axis=1).astype(np.int32)
 
 
@@ -109,14 +107,14 @@ def draw_transforms(
         return 2.0 * draw(stream) - 1.0
 
     flips_y, flips_x = draw_flips(settings, seed=seed, epoch=epoch, record_ids=record_ids).T
-    scale = 1.0 / (1.0 + settings.zoom * signed(_ZOOM))
-    angle = np.deg2rad(settings.rotation_degrees) * signed(_ROTATION)
+    scale = 1.0 / (1.0 + settings.zoom * signed(Stream.ZOOM))
+    angle = np.deg2rad(settings.rotation_degrees) * signed(Stream.ROTATION)
     cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale
     sign_x, sign_y = np.where(flips_x, -1.0, 1.0), np.where(flips_y, -1.0, 1.0)
     a0, a1, b0, b1 = cosine * sign_x, -sine * sign_y, sine * sign_x, cosine * sign_y
     center_x, center_y = (width - 1) / 2.0, (height - 1) / 2.0
-    a2 = center_x - a0 * center_x - a1 * center_y + settings.shift * width * signed(_SHIFT_X)
-    b2 = center_y - b0 * center_x - b1 * center_y + settings.shift * height * signed(_SHIFT_Y)
+    a2 = center_x - a0 * center_x - a1 * center_y + settings.shift * width * signed(Stream.SHIFT_X)
+    b2 = center_y - b0 * center_x - b1 * center_y + settings.shift * height * signed(Stream.SHIFT_Y)
     zero = np.zeros_like(a0)
     return np.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1).astype(np.float32)
 

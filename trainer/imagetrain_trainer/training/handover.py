@@ -9,13 +9,13 @@ from numpy import typing as npt
 from imagetrain_api import worker_config
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import hashing, pipeline, prefetch, reader
+from imagetrain_trainer.data.streams import Stream
 from imagetrain_trainer.publish import publish
 from imagetrain_trainer.storage import store as storage
 from imagetrain_trainer.training import loop, pinned_data
 from imagetrain_trainer.worker import environment
 
 _BATCH = 256
-_CALIBRATION_STREAM = 101  # of data.hashing; apart from the streams of augmentation
 
 
 def publish_run(
@@ -75,7 +75,7 @@ def read_batches(
 
 def choose_calibration(labels: npt.NDArray[np.int32], samples: int, seed: int) -> npt.NDArray[np.int64]:
     """Choose records evenly over the classes, the same for the same seed: (n,) int64 ids, n <= samples."""
-    order = np.argsort(hashing.hash_u64(seed, _CALIBRATION_STREAM, np.arange(len(labels))), kind="stable")
+    order = np.argsort(hashing.hash_u64(seed, Stream.CALIBRATION, np.arange(len(labels))), kind="stable")
     rank_in_class = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         members = order[labels[order] == label]
