@@ -480,3 +480,21 @@ def test_a_file_replaced_or_changed_during_the_run_is_told(folder):
             change(folder / "a")
             with pytest.raises(errors.DataCorruptError, match=r"a must stay as it is .* replaced during the run"):
                 fetcher.get("a", 0, 10).result(10)
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (1, [1]),
+        (100, [100]),
+        (149, [149]),  # a little more than a part stays whole: its bytes need not be copied together
+        (151, [75, 76]),
+        (200, [100, 100]),
+        (1000, [100] * 10),
+        (1001, [100] * 9 + [101]),
+    ],
+)
+def test_a_range_is_cut_evenly_into_parts_of_about_their_size(length, expected):
+    parts = fetching.plan_parts("a", 7, length, 100)
+    assert sorted(part.length for part in parts) == expected
+    assert [part.start for part in parts] == [7 + sum(p.length for p in parts[:number]) for number in range(len(parts))]
