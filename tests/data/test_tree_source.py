@@ -78,6 +78,16 @@ def test_a_tree_that_breaks_a_rule_is_named(tree, change, rule):
         list(tree_source.TreeSource(str(tree)).entries())
 
 
+def test_a_list_beside_a_folder_of_images_is_pointed_at(tree):
+    (tree / "dogs").rename(tree.parent / "dogs")
+    (tree / "a.txt").write_text("x")
+    (tree / "train.csv").write_text("path,label")
+    with pytest.raises(
+        errors.ConfigError, match=r"holds 1\. If train.csv has the classes, pack '.*pets/train.csv' itself"
+    ):
+        tree_source.TreeSource(str(tree))
+
+
 def arrange(tree, *splits):
     """Put copies of both class folders below folders of splits."""
     root = tree.parent / "arranged"

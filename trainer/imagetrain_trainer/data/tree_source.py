@@ -1,10 +1,14 @@
 """A folder, or an s3:// prefix, that holds one folder of images per class."""
 
+import itertools
 import pathlib
 from collections.abc import Iterator
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import given_splits, images, source_files, sources
+
+_MOST_LOOKED_AT = 1000
+_LISTS = (".csv", ".tsv", ".jsonl")
 
 
 class TreeSource(sources.Source):
@@ -87,10 +91,18 @@ class TreeSource(sources.Source):
                 f"{', '.join(sorted(self._splits))}."
             )
 
+    def _point_at_list(self) -> str:
+        """Return a hint when there is a list among the first files: many sets come as one beside a folder of images."""
+        for name in itertools.islice(self._files.walk(self._root), _MOST_LOOKED_AT):
+            if "/" not in name and name.lower().endswith(_LISTS):
+                return f" If {name} has the classes, pack {self._place(name)!r} itself."
+        return ""
+
     def _check_class_folders(self, parts: dict[str, list[str]]) -> None:
         if len(self.class_names) < 2:
             raise errors.ConfigError(
                 f"source must hold the folders of at least 2 classes, and {self._root!r} holds {len(self.class_names)}."
+                f"{self._point_at_list()}"
             )
         trained = set(next((parts[name] for name, split in self._splits.items() if split == given_splits.TRAIN), ()))
         for part, names in parts.items():
