@@ -19,7 +19,7 @@ from imagetrain_trainer.storage import store
 
 _CHUNK_BYTES = 1 << 20  # large enough that handing a chunk over costs little, small enough to hold many
 _FIRST_CHUNK, _MAX_CHUNK = 16, 256  # images
-_IMAGES_PER_PROCESS = 200  # starting a process takes as long as about this many
+_IMAGES_PER_PROCESS = 500  # starting a process (0.35 s) takes as long as about this many photographs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
