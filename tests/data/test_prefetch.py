@@ -223,3 +223,17 @@ def test_a_reader_may_be_told_what_to_keep_in_memory(folder):
     with reader.DatasetReader(store.open_store(str(folder)), "train", options) as records:
         assert records.is_resident
         assert records.read(np.array([5, RECORDS - 1])).keys == ["5", str(RECORDS - 1)]
+
+
+@pytest.mark.parametrize("s3_server", ["versitygw"], indirect=True)
+def test_reading_that_was_tuned_gives_the_same_records(folder, s3_server, s3_bucket):
+    remote = store.open_store(f"s3://{s3_bucket}/set/")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            remote.upload_file(path.relative_to(folder).as_posix(), path)
+    ids = np.arange(0, RECORDS, 7)
+    with (
+        reader.DatasetReader(remote, "train", reader.ReaderOptions(tune=True)) as there,
+        reader.DatasetReader(store.open_store(str(folder)), "train") as here,
+    ):
+        assert there.read(ids).payloads == here.read(ids).payloads

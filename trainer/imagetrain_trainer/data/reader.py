@@ -16,7 +16,7 @@ from imagetrain_trainer import errors
 from imagetrain_trainer.data import block_reads, blocks, disk_cache, example, record_batch, shard_indexes
 from imagetrain_trainer.data import dataset as dataset_module
 from imagetrain_trainer.data.record_batch import RecordBatch
-from imagetrain_trainer.storage import fetch_counters, fetching, store
+from imagetrain_trainer.storage import fetch_counters, fetching, store, tuning
 
 __all__ = ["CacheOptions", "DatasetReader", "ReadCounters", "ReaderOptions", "RecordBatch"]
 
@@ -44,6 +44,8 @@ class ReaderOptions:
     """Disk cache of what is read from the store; None: no cache. A split that is kept in memory needs none."""
     fetch: fetching.FetchOptions = dataclasses.field(default_factory=fetching.FetchOptions)
     """How requests are made."""
+    tune: bool = False
+    """Measure the store for 3 s first, and choose the size and number of requests by it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class DatasetReader:
         self._labels: npt.NDArray[np.int32] | None = None
         self._objects = objects
         self._cells: block_reads.CellCache | None = None
-        self._fetcher = fetching.Fetcher(objects, self._options.fetch)
+        self._fetcher = fetching.Fetcher(objects, self._choose_requests(described))
         try:
             self._cells = self._open_cache()
             self.origin = block_reads.Origin(
@@ -138,6 +140,12 @@ class DatasetReader:
         self._fetcher.close()
         if self._cells is not None:
             self._cells.close()
+
+    def _choose_requests(self, described: dataset_module.Split) -> fetching.FetchOptions:
+        if not self._options.tune or self.is_resident:
+            return self._options.fetch
+        sizes = [(shard.key, shard.size_bytes) for shard in described.shards]
+        return tuning.tune(self._objects, sizes, self._options.fetch)
 
     def _open_cache(self) -> block_reads.CellCache | None:
         options = self._options.cache

@@ -17,9 +17,10 @@ def build_options(settings: data_settings.DataSettings, work_dir: pathlib.Path) 
         work_dir: of the worker; the cache lies there unless the job names a folder.
     """
     if settings.cache is None:
-        return reader.ReaderOptions()
+        return reader.ReaderOptions(tune=settings.tune_reads)
     folder = pathlib.Path(settings.cache.path) if settings.cache.path else work_dir / _CACHE_FOLDER
-    return reader.ReaderOptions(cache=reader.CacheOptions(folder=folder, max_bytes=settings.cache.size_bytes))
+    cache = reader.CacheOptions(folder=folder, max_bytes=settings.cache.size_bytes)
+    return reader.ReaderOptions(cache=cache, tune=settings.tune_reads)
 
 
 def build_sampler(records: reader.DatasetReader, spec: job.JobSpec) -> sampler.Sampler:
