@@ -31,6 +31,14 @@ class TableSource(sources.Source):
         return np.frombuffer(hashlib.sha256(locator.encode()).digest()[:16], np.uint8).reshape(4, 4, 1)
 
 
+class FaultySource(TableSource):
+    """Has a bug in its `read`."""
+
+    def read(self, locator: str) -> bytes | npt.NDArray[np.uint8]:
+        """Fail as no image can."""
+        raise ZeroDivisionError(locator)
+
+
 def make_entries(*counts: int, given: str | None = None, prefix: str = "") -> list[sources.Entry]:
     """Make as many entries of the classes a, b, c, ... as the counts say, each with an image of its own."""
     return [

@@ -43,9 +43,9 @@ class _Worker:
         self._process = process
         self._channel = channel
 
-    def send(self, rows: list[pack_list.Row]) -> None:
+    def send(self, question: pack_worker.Work | list[tuple[object, ...]]) -> None:
         with self._explain():
-            self._channel.send([tuple(row) for row in rows])
+            self._channel.send(question)
 
     def receive(self) -> pack_worker.Chunk:
         with self._explain():
@@ -61,9 +61,10 @@ class _Worker:
             yield
         except (EOFError, OSError) as e:
             status = self._process.wait(_STOP_SECONDS)
+            cause = "this machine may be short of memory" if status < 0 else "its own message says why"
             raise errors.ConfigError(
-                f"a packing process must live until its work is done, and one ended with status {status}: this machine "
-                "may be short of memory. Pack again, with fewer --processes; it goes on where it stopped."
+                f"a packing process must live until its work is done, and one ended with status {status}: {cause}. "
+                "Pack again, with fewer --processes; it goes on where it stopped."
             ) from e
 
 
@@ -81,8 +82,9 @@ def _start(work: pack_worker.Work) -> Iterator[_Worker]:
         )
     channel = connection.Connection(ours.detach())
     try:
-        channel.send(work)
-        yield _Worker(process, channel)
+        worker = _Worker(process, channel)
+        worker.send(work)
+        yield worker
     finally:
         channel.close()
         try:
@@ -96,7 +98,7 @@ def _run(workers: list[_Worker], lists: Iterable[list[pack_list.Row]]) -> Chunks
     pending: collections.deque[_Worker] = collections.deque()
     for number, rows in enumerate(lists):
         worker = workers[number % len(workers)]
-        worker.send(rows)
+        worker.send([tuple(row) for row in rows])
         pending.append(worker)
         if len(pending) >= _CHUNKS_AHEAD * len(workers):
             yield pending.popleft().receive()
