@@ -4,6 +4,7 @@ A block is cut into cells of about 1 MiB. Without a cache the cells that hold ne
 ranges as their gaps allow; with one, each cell is looked up, and those that miss are fetched in joined ranges and kept.
 """
 
+import bisect
 import concurrent.futures
 import dataclasses
 import functools
@@ -169,6 +170,7 @@ class BlockRead:
         # A copy, so that the shard's index may be forgotten: (records of the block,) of shard_index.ENTRY
         self._entries = entries[self._first - self._shard_first : stop - self._shard_first].copy()
         self._bounds = _cut(self._entries)
+        self._bound_list: list[int] = self._bounds.tolist()  # bisect is forty times faster for one number
         self._cells: dict[int, _Cell] = {}
         self._fetches: list[concurrent.futures.Future[memoryview]] = []
         self._lock = threading.Lock()
@@ -207,7 +209,7 @@ class BlockRead:
         """
         place = record_id - self._first
         offset, length, label, crc = self._entries[place].item()
-        cell = self._cells[int(np.searchsorted(self._bounds, place, side="right")) - 1]
+        cell = self._cells[bisect.bisect_right(self._bound_list, place) - 1]
         frame = cell.bytes_of(offset, length)
         try:
             return record_batch.open_frame(frame, label, crc)

@@ -166,14 +166,22 @@ def _find_value(data: bytes, position: int, prefix: bytes, kind: int) -> tuple[i
     Raises:
         IndexError: the entry is of another feature or kind, or the data ends.
     """
-    position = _skip_varint(data, position + 1)  # the map entry's tag and length
+    # A varint takes more bytes while its upper bit is set; the loops stand here, for calls would double the time.
+    position += 1  # the map entry's tag, and behind it the entry's length
+    while data[position] > _SEVEN_BITS:
+        position += 1
+    position += 1
     if not data.startswith(prefix, position):
         raise IndexError("another feature")
-    position = _skip_varint(data, position + len(prefix))
-    if data[position] != kind:
+    position += len(prefix)
+    while data[position] > _SEVEN_BITS:
+        position += 1
+    if data[position + 1] != kind:
         raise IndexError("another kind")
-    position = _skip_varint(data, position + 1) + 1
-    length, position = _read_varint(data, position)
+    position += 2
+    while data[position] > _SEVEN_BITS:
+        position += 1
+    length, position = _read_varint(data, position + 2)
     return position, length
 
 
