@@ -68,6 +68,22 @@ bench-scaling: venv ## Compare two workers on two cores with one on one (5 min, 
 bench-publisher: venv versitygw ## Kill publishers at 50 random moments (5 min)
 	@$(python) benchmarks/publisher_kill.py --server versitygw --kills 50
 
+.PHONY: bench-input
+bench-input: venv versitygw ## How much an accelerator waits for a slow, failing S3 server (5 min)
+	@$(python) benchmarks/input_stalls.py $(ARGS)
+
+.PHONY: bench-reading
+bench-reading: venv versitygw ## Compare reading from S3, a folder and the disk cache with what has less to do (1 min, idle machine)
+	@$(python) benchmarks/reading.py $(ARGS)
+
+.PHONY: bench-sampling
+bench-sampling: venv ## How well the order by blocks mixes, and what seeking costs at ten million records (2 min)
+	@$(python) benchmarks/sampling.py $(ARGS)
+
+.PHONY: bench-decode
+bench-decode: venv ## Compare decoding and augmentation with tf.image's own, at 224 pixels (3 min, idle machine)
+	@$(python) benchmarks/decode.py $(ARGS)
+
 .PHONY: manifests
 manifests: venv ## Write the CRD and the references of docs/ from the declarations in api/
 	@$(python) -m imagetrain_operator.crd
