@@ -2,9 +2,10 @@
 
 import json
 
-import fault_proxy
 import numpy as np
 import pytest
+
+import fault_proxy
 
 IMAGES, SIDE = 1800, 128  # 88 MB, of which 70 MiB to train: more than a worker keeps in memory
 FAULTS = {
@@ -54,7 +55,8 @@ def test_a_bad_store_costs_time_and_nothing_else(imagetrain, write_job, photos, 
         assert finished.status == 0, finished.errors + imagetrain.logs()[-3000:]
         return finished
 
-    packed = imagetrain("data", "pack", photos, data, "--split", "8:1:1", "--shard-size", "16Mi", **s3_server.environment())
+    options = ("--split", "8:1:1", "--shard-size", "16Mi")
+    packed = imagetrain("data", "pack", photos, data, *options, **s3_server.environment())
     assert packed.status == 0, packed.errors
     clean = figures(run("clean", s3_server))
     assert len(clean) == 2

@@ -51,15 +51,17 @@ class ShardIndexes:
             errors.DataCorruptError: it is truncated, damaged, or does not fit `dataset.json`.
             errors.StorageError: it is not there, or the store failed.
         """
-        with self._lock:
-            known = self._loaded.get(number)
-            if known is not None:
-                self._loaded.move_to_end(number)
-                return known
-        self.request(number)
-        with self._lock:
-            asked = self._asked.get(number)
-        entries = self._loaded[number] if asked is None else self._wait(number, asked)
+        while True:
+            with self._lock:
+                known, asked = self._loaded.get(number), self._asked.get(number)
+                if known is not None:
+                    self._loaded.move_to_end(number)
+                    return known
+            if asked is not None:
+                return self._keep(number, self._wait(number, asked))
+            self.request(number)
+
+    def _keep(self, number: int, entries: shard_index.Entries) -> shard_index.Entries:
         with self._lock:
             self._asked.pop(number, None)
             if number not in self._loaded:
