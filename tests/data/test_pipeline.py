@@ -168,6 +168,32 @@ def test_windows_are_cut_resized_and_mirrored(kind, channels):
         assert np.abs(got.astype(int) - expected).mean() <= 1
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "raw"])
+@pytest.mark.parametrize("size", [130, 260, 520])
+def test_a_window_far_larger_than_the_input_shape_is_not_sampled_with_gaps(kind, size):
+    """Stripes one pixel wide become gray; taken from every second or eighth pixel they would be black or white."""
+    pixels = np.zeros((size, size, 1), np.uint8)
+    pixels[:, ::2] = 255
+    payload, _ = stored(pixels[..., 0], kind)
+    image = facts("raw", 1, size, size) if kind == "raw" else facts(kind.lower(), 1)
+    image = dataclasses.replace(image, max_height=size, max_width=size)
+    window = np.array([[1, 1, size - 1, size - 1]], np.int32)
+    item = changed([payload], kind.lower(), image, (64, 64, 1), windows=window)
+    assert np.abs(item["images"][0, 1:-1, 1:-1].astype(int) - 127).max() <= 6
+
+
+def test_windows_of_many_sizes_are_reduced_each_by_what_fits():
+    pixels = smooth(600, 600, 3)
+    windows = np.array([[8, 16, side, side] for side in (64, 127, 128, 255, 256, 511, 512, 580)], np.int32)
+    payload = encoded(pixels, "JPEG", quality=95)
+    image = dataclasses.replace(facts("jpeg", 3), max_height=600, max_width=600)
+    item = changed([payload] * len(windows), "jpeg", image, (64, 64, 3), windows=windows)
+    for (top, left, height, width), got in zip(windows, item["images"], strict=True):
+        window = pixels[top : top + height, left : left + width]
+        expected = np.rint(tf.image.resize(window, (64, 64), antialias=True)).astype(int)
+        assert np.abs(got.astype(int) - expected).mean() <= 2
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_a_window_of_the_whole_image_at_its_size_keeps_every_pixel(kind):
     payload, _ = stored(smooth(40, 50, 3), kind)

@@ -27,6 +27,7 @@ Two keys change the images, and do not come out:
 # Decoding one batch overlaps reading the next; more only costs memory, as each batch already decodes in parallel.
 _PARALLEL_BATCHES = 2
 _PARALLEL_IMAGES = 8
+_JPEG_REDUCTIONS = (1, 2, 4, 8)  # that libjpeg can decode at
 
 
 def decode_image(payload: Any, channels: int, height: int, width: int) -> Any:  # noqa: ANN401 - tensors
@@ -51,11 +52,20 @@ def resize_images(images: Any, height: int, width: int) -> Any:  # noqa: ANN401 
     return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
 
 
-def decode_window(payload: Any, window: Any, channels: int, height: int, width: int) -> Any:  # noqa: ANN401 - tensors
+def decode_window(
+    payload: Any,  # noqa: ANN401 - tensors
+    window: Any,  # noqa: ANN401
+    channels: int,
+    height: int,
+    width: int,
+    largest: tuple[int, int] | None = None,
+) -> Any:  # noqa: ANN401
     """Decode a part of an image to (height, width, channels) uint8, as `decode_image` does with the whole.
 
-    Of a JPEG no more is decoded than the rows and columns of the window, and it is resized without antialiasing: that
-    is for training, where the next epoch shows another window.
+    Of a JPEG no more is decoded than the rows and columns of the window, and a window of at least twice the result's
+    height and width is decoded at a half, a quarter or an eighth, as long as it stays at least as large as the result
+    (its edges then move by less than that many pixels). Smaller ones are not antialiased. All this is for training,
+    where the next epoch shows another window.
 
     Args:
         payload: JPEG or PNG bytes, a scalar string tensor.
@@ -63,14 +73,44 @@ def decode_window(payload: Any, window: Any, channels: int, height: int, width: 
         channels: 1 or 3.
         height: of the result, in pixels.
         width: of the result, in pixels.
+        largest: (height, width) that no window exceeds, where that is known.
     """
     image = tf.cond(
         tf.io.is_jpeg(payload),
-        lambda: tf.io.decode_and_crop_jpeg(payload, window, channels=channels, dct_method="INTEGER_ACCURATE"),
+        lambda: _decode_jpeg_window(payload, window, channels, _reductions(largest, height, width), height, width),
         lambda: crop_image(_decode_bytes(payload, channels), window),
     )
-    # image: (window's height, window's width, channels) uint8
-    return resize_window(tf.ensure_shape(image, (None, None, channels)), height, width)
+    # image: (window's height, window's width, channels) uint8, or a half, a quarter, an eighth of both
+    return resize_window(tf.ensure_shape(image, (None, None, channels)), height, width, largest)
+
+
+def _reductions(largest: tuple[int, int] | None, height: int, width: int) -> list[int]:
+    """Return by how much a window of at most that size may be reduced before it is resized."""
+    return [
+        reduction
+        for reduction in _JPEG_REDUCTIONS
+        if reduction == 1 or largest is None or (largest[0] >= reduction * height and largest[1] >= reduction * width)
+    ]
+
+
+def _decode_jpeg_window(
+    payload: Any,  # noqa: ANN401 - tensors
+    window: Any,  # noqa: ANN401
+    channels: int,
+    reductions: list[int],
+    height: int,
+    width: int,
+) -> Any:  # noqa: ANN401
+    def decode(reduction: int) -> Any:  # noqa: ANN401 - tensors
+        return tf.io.decode_and_crop_jpeg(
+            payload, window // reduction, channels=channels, ratio=reduction, dct_method="INTEGER_ACCURATE"
+        )
+
+    if len(reductions) == 1:
+        return decode(1)
+    fitting = tf.minimum(window[2] // height, window[3] // width)  # by how much the window may be reduced
+    chosen = tf.reduce_sum(tf.cast(fitting >= reductions[1:], tf.int32))
+    return tf.switch_case(chosen, [lambda reduction=reduction: decode(reduction) for reduction in reductions])
 
 
 def crop_image(image: Any, window: Any) -> Any:  # noqa: ANN401 - tensors
@@ -78,10 +118,22 @@ def crop_image(image: Any, window: Any) -> Any:  # noqa: ANN401 - tensors
     return tf.slice(image, tf.concat([window[:2], [0]], 0), tf.concat([window[2:], [-1]], 0))
 
 
-def resize_window(image: Any, height: int, width: int) -> Any:  # noqa: ANN401 - tensors
-    """Resize (h, w, c) uint8 to (height, width, c) uint8: bilinear, rounded, not antialiased."""
-    resized = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=(height, width), half_pixel_centers=True)[0]
-    return tf.ensure_shape(tf.cast(tf.round(resized), tf.uint8), (height, width, image.shape[-1]))
+def resize_window(image: Any, height: int, width: int, largest: tuple[int, int] | None = None) -> Any:  # noqa: ANN401 - tensors
+    """Resize (h, w, c) uint8 to (height, width, c) uint8: bilinear, rounded.
+
+    Antialiased, which takes several times as long, where h and w are both at least twice as large. `largest` is the
+    (h, w) that no image exceeds, where that is known.
+    """
+
+    def resize() -> Any:  # noqa: ANN401 - tensors
+        resized = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=(height, width), half_pixel_centers=True)
+        return tf.cast(tf.round(resized[0]), tf.uint8)
+
+    if len(_reductions(largest, height, width)) == 1:
+        return tf.ensure_shape(resize(), (height, width, image.shape[-1]))
+    is_far = tf.reduce_all(tf.shape(image)[:2] >= (2 * height, 2 * width))
+    resized = tf.cond(is_far, lambda: resize_images(image, height, width), resize)
+    return tf.ensure_shape(resized, (height, width, image.shape[-1]))
 
 
 def flip_images(images: Any, flips: Any) -> Any:  # noqa: ANN401 - tensors
@@ -137,6 +189,7 @@ class DecodePipeline:
         self._batches = batches
         self._image = image
         self._height, self._width, self._channels = input_shape
+        self._largest = (image.max_height, image.max_width)
         self._companions = companions
         self._signature = dict(signature or {})
         self._failure: errors.TrainerError | None = None
@@ -255,7 +308,7 @@ class DecodePipeline:
 
     def _cut_raw(self, images: Any, windows: Any, flips: Any) -> Any:  # noqa: ANN401 - tensors
         def cut(index: Any) -> Any:  # noqa: ANN401 - tensors
-            image = resize_window(crop_image(images[index], windows[index]), self._height, self._width)
+            image = resize_window(crop_image(images[index], windows[index]), self._height, self._width, self._largest)
             return image if flips is None else _flip_image(image, flips[index])
 
         cropped = self._map(cut, tf.shape(images)[0], self._image.channels)
@@ -269,7 +322,7 @@ class DecodePipeline:
             if windows is None:
                 image = decode_image(payload, *size)
             else:
-                image = decode_window(payload, tf.gather(windows, index), *size)
+                image = decode_window(payload, tf.gather(windows, index), *size, self._largest)
             return image if flips is None else _flip_image(image, tf.gather(flips, index))
 
         return self._map(decode, tf.shape(payloads)[0], self._channels)
