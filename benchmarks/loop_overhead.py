@@ -122,7 +122,7 @@ def build_product(
             world_size=1,
         )
     )
-    iterator = iter(strategy.distribute_datasets_from_function(lambda _context: batches.dataset))
+    iterator = inputs.distribute(strategy, batches.dataset)
     return lambda steps: training.run(iterator, steps, execution.Signals()).images
 
 

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from imagetrain_api import job, names
@@ -148,3 +149,15 @@ def test_each_epoch_shows_other_windows(photographs: reader.DatasetReader) -> No
     assert len(shown) == EPOCHS
     is_same = [(shown[0][record] == shown[1][record]).all() for record in shown[0]]
     assert not any(is_same)
+
+
+@pytest.mark.parametrize("has_accelerator", [False, True])
+def test_batches_come_to_the_replicas_as_bytes_and_in_order(
+    monkeypatch: pytest.MonkeyPatch, *, has_accelerator: bool
+) -> None:
+    """No accelerator is needed for the way to it: the copies go to the processor."""
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _kind: ["one"] if has_accelerator else [])
+    images = np.arange(24, dtype=np.uint8).reshape(6, 2, 2, 1)
+    iterator = inputs.distribute(tf.distribute.MirroredStrategy(["CPU:0"]), tf.data.Dataset.from_tensor_slices(images))
+    for expected in images:
+        np.testing.assert_array_equal(next(iterator).numpy(), expected)

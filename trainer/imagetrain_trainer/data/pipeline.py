@@ -195,7 +195,7 @@ class DecodePipeline:
         self._failure: errors.TrainerError | None = None
         # Batches that may be in the pipeline, to find the record that failed.
         self._recent: collections.deque[reader.RecordBatch] = collections.deque(
-            maxlen=prefetch_batches + 2 * _PARALLEL_BATCHES + 1
+            maxlen=prefetch_batches + 2 * _PARALLEL_BATCHES + 2
         )
         self._dataset = self._build(prefetch_batches)
 

@@ -76,7 +76,7 @@ class Evaluation:
         self._confusion.assign(tf.zeros_like(self._confusion))
         self._loss.assign(tf.zeros_like(self._loss))
         with inputs.evaluation_batches(records, self._input_shape, plan) as (dataset, decoded):
-            distributed = iter(self._strategy.distribute_datasets_from_function(lambda _context: dataset))
+            distributed = inputs.distribute(self._strategy, dataset)
             try:
                 for _ in range(len(plan) // len(replicas)):
                     self._step(distributed)

@@ -13,6 +13,9 @@ from imagetrain_trainer import errors
 from imagetrain_trainer.data import pipeline, prefetch, reader, sampler
 from imagetrain_trainer.training import batch_changes, reading
 
+# One is being copied while the other is trained on; further ones would wait on the device instead of on the host.
+_BATCHES_ON_DEVICE = 2
+
 
 class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
     """Training batches from a given step to the run's end, for the replicas of one worker.
@@ -80,6 +83,20 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
         # Said to be endless, the iterator of a worker group does not ask all workers at each step whether one has
         # ended: every worker knows the number of steps.
         return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+
+def distribute(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> tf.data.Iterator:
+    """Return the iterator of a worker: each turn gives one element to every local replica, in order.
+
+    Where the replicas are accelerators, batches are copied to their memory ahead of their use, as the uint8 they are:
+    the model's first layer casts and scales them there.
+    """
+    options = None
+    if tf.config.list_logical_devices("GPU"):
+        options = tf.distribute.InputOptions(
+            experimental_fetch_to_device=True, experimental_per_replica_buffer_size=_BATCHES_ON_DEVICE
+        )
+    return iter(strategy.distribute_datasets_from_function(lambda _context: dataset, options))
 
 
 def check_batches(records: int, steps_per_epoch: int, world_size: int) -> None:

@@ -168,7 +168,7 @@ class TrainingLoop:
             replicas=self._group.replicas,
             world_size=strategy.num_replicas_in_sync,
         ) as batches:
-            yield batches, iter(strategy.distribute_datasets_from_function(lambda _context: batches.dataset))
+            yield batches, inputs.distribute(strategy, batches.dataset)
 
     def _run_execution(self, iterator: tf.data.Iterator) -> execution.Signals:
         """Run some steps and return what the group decided."""
