@@ -84,6 +84,12 @@ bench-sampling: venv ## How well the order by blocks mixes, and what seeking cos
 bench-decode: venv ## Compare decoding and augmentation with tf.image's own, at 224 pixels (3 min, idle machine)
 	@$(python) benchmarks/decode.py $(ARGS)
 
+.PHONY: bench-loaders
+bench-loaders: venv versitygw ## Compare the reader with MosaicML streaming and WebDataset (8 min, idle machine; brings PyTorch at first)
+	@[ .venv-peers/made -nt benchmarks/peers/requirements.txt ] || { $(python) -m venv --clear .venv-peers && \
+		.venv-peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt && touch .venv-peers/made; }
+	@$(python) benchmarks/loaders.py --peers-python .venv-peers/bin/python $(ARGS)
+
 .PHONY: manifests
 manifests: venv ## Write the CRD and the references of docs/ from the declarations in api/
 	@$(python) -m imagetrain_operator.crd
