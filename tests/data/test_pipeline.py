@@ -132,6 +132,8 @@ def test_raw_images_are_resized_to_the_input_shape():
 WINDOWS = np.array([[0, 0, 40, 50], [3, 5, 20, 20], [10, 7, 9, 31], [39, 49, 1, 1]], np.int32)  # of 40 x 50 pixels
 FLIPS = np.array([[False, True], [True, False], [True, True], [False, False]])
 
+FLIPPED = {"flips_y": FLIPS[:, 0], "flips_x": FLIPS[:, 1]}
+
 
 def changed(payloads, kind, image, shape, **companions):
     signature = {
@@ -156,7 +158,7 @@ def stored(pixels, kind):
 def test_windows_are_cut_resized_and_mirrored(kind, channels):
     payloads, images = zip(*(stored(smooth(40, 50, channels), kind) for _ in WINDOWS), strict=True)
     image = facts("raw", channels, 40, 50) if kind == "raw" else facts("mixed", channels)
-    item = changed(list(payloads), kind.lower(), image, (24, 20, channels), windows=WINDOWS, flips=FLIPS)
+    item = changed(list(payloads), kind.lower(), image, (24, 20, channels), windows=WINDOWS, **FLIPPED)
     assert sorted(item) == ["images", "labels", "record_ids"]
     for pixels, (top, left, height, width), flips, got in zip(images, WINDOWS, FLIPS, item["images"], strict=True):
         window = pixels[top : top + height, left : left + width].reshape(height, width, channels)
@@ -207,7 +209,7 @@ def test_mirroring_alone_moves_pixels_and_changes_none(kind):
     payloads, _ = zip(*(stored(smooth(40, 50, 3), kind) for _ in FLIPS), strict=True)
     image = facts("raw", 3, 40, 50) if kind == "raw" else facts("jpeg", 3)
     (plain,) = decode([batch_of(list(payloads), kind.lower())], image, (32, 32, 3))
-    item = changed(list(payloads), kind.lower(), image, (32, 32, 3), flips=FLIPS)
+    item = changed(list(payloads), kind.lower(), image, (32, 32, 3), **FLIPPED)
     for before, flips, after in zip(plain["images"], FLIPS, item["images"], strict=True):
         np.testing.assert_array_equal(after, np.flip(before, [axis for axis in (0, 1) if flips[axis]]))
 
@@ -215,7 +217,7 @@ def test_mirroring_alone_moves_pixels_and_changes_none(kind):
 @pytest.mark.parametrize("kind", ["raw", "png"])
 def test_an_empty_batch_has_no_windows_and_stays_empty(kind):
     image = facts("raw", 3, 40, 50) if kind == "raw" else facts("png", 3)
-    item = changed([], kind, image, (24, 20, 3), windows=WINDOWS[:0], flips=FLIPS[:0])
+    item = changed([], kind, image, (24, 20, 3), windows=WINDOWS[:0], flips_x=FLIPS[:0, 1])
     assert item["images"].shape == (0, 24, 20, 3)
 
 

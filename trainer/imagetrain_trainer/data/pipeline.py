@@ -5,6 +5,7 @@ other pixels than it was trained on. `decode_window` is for training alone.
 """
 
 import collections
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,10 +20,12 @@ Batch = dict[str, Any]
 Companions = Callable[[reader.RecordBatch], Mapping[str, npt.NDArray[Any]]]
 """Says what goes along with a batch; called once a batch, in order.
 
-Two keys change the images, and do not come out:
+Three keys change the images, and do not come out:
     windows: (b, 4) int32 top, left, height, width of the part that is shown, in pixels of the stored image.
-    flips: (b, 2) bool, mirror it upside down, and left to right.
+    flips_y: (b,) bool, turn it upside down.
+    flips_x: (b,) bool, mirror it left to right.
 """
+_FLIP_AXES = {"flips_y": 0, "flips_x": 1}  # of (h, w, c)
 
 # Decoding one batch overlaps reading the next; more only costs memory, as each batch already decodes in parallel.
 _PARALLEL_BATCHES = 2
@@ -58,7 +61,9 @@ def decode_window(
     channels: int,
     height: int,
     width: int,
+    *,
     largest: tuple[int, int] | None = None,
+    encoding: str = "mixed",
 ) -> Any:  # noqa: ANN401
     """Decode a part of an image to (height, width, channels) uint8, as `decode_image` does with the whole.
 
@@ -74,12 +79,19 @@ def decode_window(
         height: of the result, in pixels.
         width: of the result, in pixels.
         largest: (height, width) that no window exceeds, where that is known.
+        encoding: "jpeg" or "png" where all payloads are that, else "mixed".
     """
-    image = tf.cond(
-        tf.io.is_jpeg(payload),
-        lambda: _decode_jpeg_window(payload, window, channels, _reductions(largest, height, width), height, width),
-        lambda: crop_image(_decode_bytes(payload, channels), window),
-    )
+
+    def decode_jpeg() -> Any:  # noqa: ANN401 - tensors
+        return _decode_jpeg_window(payload, window, channels, _reductions(largest, height, width), height, width)
+
+    def decode_whole() -> Any:  # noqa: ANN401 - tensors
+        return crop_image(_decode_bytes(payload, channels), window)
+
+    if encoding == "mixed":
+        image = tf.cond(tf.io.is_jpeg(payload), decode_jpeg, decode_whole)
+    else:
+        image = decode_jpeg() if encoding == "jpeg" else decode_whole()
     # image: (window's height, window's width, channels) uint8, or a half, a quarter, an eighth of both
     return resize_window(tf.ensure_shape(image, (None, None, channels)), height, width, largest)
 
@@ -136,22 +148,20 @@ def resize_window(image: Any, height: int, width: int, largest: tuple[int, int] 
     return tf.ensure_shape(resized, (height, width, image.shape[-1]))
 
 
-def flip_images(images: Any, flips: Any) -> Any:  # noqa: ANN401 - tensors
-    """Mirror some images of a batch.
-
-    Args:
-        images: (b, h, w, c).
-        flips: (b, 2) bool: upside down, left to right.
-    """
-    for axis in (1, 2):
-        images = tf.raw_ops.Select(condition=flips[:, axis - 1], x=tf.reverse(images, [axis]), y=images)
+def _flip_images(images: Any, changes: Batch) -> Any:  # noqa: ANN401 - tensors
+    # images: (b, h, w, c); changes: (b,) bool
+    for key, axis in _FLIP_AXES.items():
+        if key in changes:
+            images = tf.raw_ops.Select(condition=changes[key], x=tf.reverse(images, [axis + 1]), y=images)
     return images
 
 
-def _flip_image(image: Any, flips: Any) -> Any:  # noqa: ANN401 - tensors
-    # image: (h, w, c); flips: (2,) bool
-    for axis in (0, 1):
-        image = tf.cond(flips[axis], lambda now=image, axis=axis: tf.reverse(now, [axis]), lambda now=image: now)
+def _flip_image(image: Any, changes: Batch) -> Any:  # noqa: ANN401 - tensors
+    # image: (h, w, c); changes: () bool
+    for key, axis in _FLIP_AXES.items():
+        if key in changes:
+            flip = functools.partial(tf.reverse, image, [axis])
+            image = tf.cond(changes[key], flip, functools.partial(tf.identity, image))
     return image
 
 
@@ -283,15 +293,15 @@ class DecodePipeline:
                 )
 
     def _decode(self, element: Batch) -> Batch:
-        payloads, windows, flips = element["payloads"], element.get("windows"), element.get("flips")
-        more = {key: tensor for key, tensor in element.items() if key not in ("payloads", "windows", "flips")}
+        payloads = element["payloads"]
+        changes = {key: element[key] for key in ("windows", *_FLIP_AXES) if key in element}
+        more = {key: tensor for key, tensor in element.items() if key != "payloads" and key not in changes}
         if self._image.encoding != "raw":
-            images = self._decode_files(payloads, windows, flips)
-        elif windows is not None:
-            images = self._cut_raw(self._decode_raw(payloads), windows, flips)
+            images = self._decode_files(payloads, changes)
+        elif "windows" in changes:
+            images = self._cut_raw(self._decode_raw(payloads), changes)
         else:
-            images = self._resize_raw(self._decode_raw(payloads))
-            images = images if flips is None else flip_images(images, flips)
+            images = _flip_images(self._resize_raw(self._decode_raw(payloads)), changes)
         return {"images": images, **more}  # images: (batch, height, width, channels) uint8
 
     def _decode_raw(self, payloads: Any) -> Any:  # noqa: ANN401 - tensors
@@ -306,24 +316,26 @@ class DecodePipeline:
             images = resize_images(images, self._height, self._width)
         return images
 
-    def _cut_raw(self, images: Any, windows: Any, flips: Any) -> Any:  # noqa: ANN401 - tensors
+    def _cut_raw(self, images: Any, changes: Batch) -> Any:  # noqa: ANN401 - tensors
         def cut(index: Any) -> Any:  # noqa: ANN401 - tensors
-            image = resize_window(crop_image(images[index], windows[index]), self._height, self._width, self._largest)
-            return image if flips is None else _flip_image(image, flips[index])
+            own = _take(changes, index)
+            cropped = crop_image(images[index], own["windows"])
+            return _flip_image(resize_window(cropped, self._height, self._width, self._largest), own)
 
-        cropped = self._map(cut, tf.shape(images)[0], self._image.channels)
-        return cropped if self._channels == self._image.channels else tf.repeat(cropped, self._channels, axis=-1)
+        made = self._map(cut, tf.shape(images)[0], self._image.channels)
+        return made if self._channels == self._image.channels else tf.repeat(made, self._channels, axis=-1)
 
-    def _decode_files(self, payloads: Any, windows: Any, flips: Any) -> Any:  # noqa: ANN401 - tensors
+    def _decode_files(self, payloads: Any, changes: Batch) -> Any:  # noqa: ANN401 - tensors
         size = (self._channels, self._height, self._width)
+        encoding = self._image.encoding
 
         def decode(index: Any) -> Any:  # noqa: ANN401 - tensors
-            payload = tf.gather(payloads, index)
-            if windows is None:
-                image = decode_image(payload, *size)
-            else:
-                image = decode_window(payload, tf.gather(windows, index), *size, self._largest)
-            return image if flips is None else _flip_image(image, tf.gather(flips, index))
+            payload, own = tf.gather(payloads, index), _take(changes, index)
+            if "windows" not in own:
+                return _flip_image(decode_image(payload, *size), own)
+            window = own["windows"]
+            image = decode_window(payload, window, *size, largest=self._largest, encoding=encoding)
+            return _flip_image(image, own)
 
         return self._map(decode, tf.shape(payloads)[0], self._channels)
 
@@ -339,6 +351,10 @@ class DecodePipeline:
             fn_output_signature=tf.TensorSpec((self._height, self._width, channels), tf.uint8),
             parallel_iterations=_PARALLEL_IMAGES,
         )
+
+
+def _take(changes: Batch, index: Any) -> Batch:  # noqa: ANN401 - tensors
+    return {key: tf.gather(tensor, index) for key, tensor in changes.items()}
 
 
 def _check_input_shape(input_shape: Sequence[int], image: dataset.ImageFacts) -> None:

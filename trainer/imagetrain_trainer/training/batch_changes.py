@@ -34,7 +34,8 @@ class BatchChanges:
         self._order = order
         self._turns = turns
         self.has_transforms = augmentation.needs_transforms(self._settings)
-        self._has_flips = self._settings.flip != "none" and not self.has_transforms
+        axes = {"none": "", "vertical": "y", "horizontal": "x", "both": "yx"}[self._settings.flip]
+        self._flip_axes = "" if self.has_transforms else axes
         self.signature = self._build_signature()
 
     def draw(self, batch: reader.RecordBatch) -> dict[str, npt.NDArray[Any]]:
@@ -49,8 +50,9 @@ class BatchChanges:
             drawn["windows"] = augmentation.draw_windows(
                 settings.crop, seed=seed, epoch=epoch, record_ids=ids, heights=batch.heights, widths=batch.widths
             )
-        if self._has_flips:
-            drawn["flips"] = augmentation.draw_flips(settings, seed=seed, epoch=epoch, record_ids=ids)
+        if self._flip_axes:
+            flips = augmentation.draw_flips(settings, seed=seed, epoch=epoch, record_ids=ids)
+            drawn |= {f"flips_{axis}": flips[:, "yx".index(axis)] for axis in self._flip_axes}
         if self.has_transforms:
             drawn["transforms"] = augmentation.draw_transforms(
                 settings, seed=seed, epoch=epoch, record_ids=ids, height=self._height, width=self._width
@@ -65,7 +67,8 @@ class BatchChanges:
     def _build_signature(self) -> dict[str, tf.TensorSpec]:
         optional = {
             "windows": (self._settings.crop is not None, tf.TensorSpec((None, 4), tf.int32)),
-            "flips": (self._has_flips, tf.TensorSpec((None, 2), tf.bool)),
+            "flips_y": ("y" in self._flip_axes, tf.TensorSpec((None,), tf.bool)),
+            "flips_x": ("x" in self._flip_axes, tf.TensorSpec((None,), tf.bool)),
             "transforms": (self.has_transforms, tf.TensorSpec((None, 8), tf.float32)),
         }
         asked = {key: spec for key, (is_asked, spec) in optional.items() if is_asked}
