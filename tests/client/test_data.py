@@ -72,6 +72,7 @@ def test_an_interrupted_pack_says_how_to_go_on_and_does(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (6000, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "many.npz", x=images, y=np.arange(6000) % 2)
     command = [
+        *("env", "--default-signal=INT"),  # a shell's background jobs ignore it, and so would what these tests start
         *(sys.executable, "-m", "imagetrain_client.cli.main", "data", "pack", tmp_path / "many.npz", tmp_path / "set"),
         *("--shard-size", "4Ki", "--processes", "2", "--work-dir", tmp_path / "work"),
     ]
