@@ -14,6 +14,12 @@ from imagetrain_trainer.data import dataset, pipeline, reader
 RANDOM = np.random.default_rng(7)
 
 
+@pytest.fixture(params=["batches", "images"], autouse=True)
+def way(request, monkeypatch):
+    """Every test is made of both ways: decoding in batches, as small images are, and one by one, as large ones are."""
+    monkeypatch.setattr(pipeline, "_STREAMED_AREA", 0 if request.param == "images" else 1 << 40)
+
+
 def facts(encoding, channels, height=None, width=None):
     return dataset.ImageFacts(
         encoding=encoding,

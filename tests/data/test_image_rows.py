@@ -1,0 +1,49 @@
+"""Batches as rows of one image each, and back."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from imagetrain_trainer.data import image_rows
+
+MORE = {
+    "windows": tf.TensorSpec((None, 4), tf.int32),
+    "flips_x": tf.TensorSpec((None,), tf.bool),
+    "global_size": tf.TensorSpec((), tf.float32),
+}
+
+
+def batch_of(size, number):
+    return {
+        "payloads": [f"{number}.{place}".encode() for place in range(size)],
+        "labels": np.arange(size, dtype=np.int32),
+        "record_ids": np.arange(size, dtype=np.int64) + 100 * number,
+        "windows": np.arange(4 * size, dtype=np.int32).reshape(size, 4),
+        "flips_x": np.arange(size) % 2 == 0,
+        "global_size": np.float32(7 * number),
+    }
+
+
+@pytest.mark.parametrize("sizes", [[3, 3], [3, 2, 3], [1, 1, 1], [0], [2, 0, 0, 1], [0, 5]])
+def test_batches_come_back_with_their_sizes_in_their_order(sizes):
+    rows = image_rows.ImageRows(MORE)
+    batches = [batch_of(size, number) for number, size in enumerate(sizes)]
+    joined = (
+        tf.data.Dataset.from_generator(lambda: map(rows.split, batches), output_signature=rows.signature)
+        .unbatch()
+        .map(lambda row: row, num_parallel_calls=4, deterministic=True)
+        .group_by_window(rows.size, rows.collect, window_size_func=rows.places)
+        .map(rows.join)
+    )
+    came = list(joined.as_numpy_iterator())
+    assert len(came) == len(batches)
+    for batch, item in zip(batches, came, strict=True):
+        assert item.keys() == batch.keys()
+        for key, value in batch.items():
+            np.testing.assert_array_equal(item[key], np.array(value, object) if key == "payloads" else value)
+
+
+def test_the_row_of_an_empty_batch_has_an_image_and_a_window_within_it():
+    row = image_rows.ImageRows(MORE).split(batch_of(0, 1))
+    assert tf.io.decode_image(row["payloads"][0]).shape == (2, 2, 1)
+    np.testing.assert_array_equal(row["windows"], [[1, 1, 1, 1]])
