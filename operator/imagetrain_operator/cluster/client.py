@@ -27,6 +27,7 @@ REQUEST_TIMEOUT_SECONDS = 30.0
 # Bookmarks come once a minute (Kubernetes, "Watch bookmarks"); a stream that is silent for longer is dead.
 WATCH_SILENCE_SECONDS = 75.0
 _MAX_CONNECTIONS = 32
+_TLS_CLOSE_SECONDS = 0.05  # aiohttp, "Graceful Shutdown": TLS connections end some turns of the loop after the session
 _MAX_ERROR_CHARACTERS = 2000
 
 CountRequest = Callable[[str, str], None]  # verb, HTTP status ("0": no answer)
@@ -74,6 +75,7 @@ class ApiClient:
     async def __aexit__(self, *exception: object) -> None:
         if self._session is not None:
             await self._session.close()
+            await asyncio.sleep(_TLS_CLOSE_SECONDS)
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Read an object or a list."""
