@@ -109,7 +109,9 @@ def running(
     """Start a group, worker `rank` on the processors `cores[rank]`, and end what is left of it afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     endpoints = [
-        worker_config.WorkerEndpoint(host="127.0.0.1", collective_port=_free_port(), status_port=_free_port())
+        worker_config.WorkerEndpoint(
+            host="127.0.0.1", collective_port=_free_port(), status_port=_free_port(), rendezvous_port=_free_port()
+        )
         for _ in range(training.spec.workers)
     ]
     config_path = folder / "worker.json"

@@ -18,6 +18,8 @@ class ExitCode(enum.IntEnum):
     PREEMPTED = 82
     STORAGE_UNAVAILABLE = 83
     DISK_FULL = 84
+    OUT_OF_MEMORY = 85
+    FENCED = 86
     BAD_CONFIG = 100
     DATA_CORRUPT = 101
     ACCESS_DENIED = 102
@@ -60,6 +62,12 @@ OUTCOMES: dict[ExitCode, Outcome] = {
     ),
     ExitCode.DISK_FULL: Outcome(
         "DiskFull", True, "A local disk or the output storage is full.", "Free space, then resume."
+    ),
+    ExitCode.OUT_OF_MEMORY: Outcome(
+        "OutOfMemory", True, "The training process was killed, for memory ran out.", "Raise the memory limit."
+    ),
+    ExitCode.FENCED: Outcome(
+        "Fenced", True, "A newer generation of the run has taken over.", "Nothing to do: that generation goes on."
     ),
     ExitCode.BAD_CONFIG: Outcome("BadConfig", False, "The job asks for what cannot be done.", "Correct the manifest."),
     ExitCode.DATA_CORRUPT: Outcome(

@@ -164,6 +164,12 @@ class RecoverySettings(Document):
     start_timeout_seconds: int = setting(
         default=600, doc="Longest time from the start of a worker to its first step.", minimum=10, maximum=86400
     )
+    member_timeout_seconds: int = setting(
+        default=60,
+        doc="Longest absence of a worker while the others wait for it in place; then the whole group is replaced.",
+        minimum=5,
+        maximum=86400,
+    )
 
 
 def _fixed(field: str) -> TransitionRule:

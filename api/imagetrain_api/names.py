@@ -27,6 +27,13 @@ ENV_WORK_DIR = "IMAGETRAIN_WORK_DIR"  # scratch folder of this worker
 ENV_TERMINATION_MESSAGE = "IMAGETRAIN_TERMINATION_MESSAGE"  # file that receives the outcome document
 ENV_CPU_THREADS = "IMAGETRAIN_CPU_THREADS"  # threads for TensorFlow's operators; unset: one per core
 ENV_LOG_FORMAT = "IMAGETRAIN_LOG_FORMAT"  # text or json
+ENV_FORK_SERVER = "IMAGETRAIN_FORK_SERVER"  # 0: every generation starts a fresh interpreter
+
+# What the supervisor adds for the training process of one generation.
+ENV_GENERATION = "IMAGETRAIN_GENERATION"  # its number, from 1
+ENV_RESUME_STEP = "IMAGETRAIN_RESUME_STEP"  # step of the checkpoint to go on from; unset: the newest complete one
+ENV_MEMBERS = "IMAGETRAIN_MEMBERS"  # JSON: the generation's members in the order of their ranks
+ENV_STACK_FILE = "IMAGETRAIN_STACK_FILE"  # file that receives the Python stacks when they are asked for
 
 COMMAND = ("imagetrain-worker",)
 
@@ -44,6 +51,7 @@ PATH_PROGRESS = "/progress"
 
 COLLECTIVE_PORT = 2222  # TensorFlow's customary worker port
 STATUS_PORT = 8080
+RENDEZVOUS_PORT = 2223  # of rank 0: the supervisors of a group meet there
 
 # Objects under `spec.output.uri`.
 RUNS_PREFIX = "runs"
@@ -52,6 +60,7 @@ MANIFEST_KEY = "manifest.json"
 DATA_KEY = "data.json"  # of a run: the data set that it is pinned to
 CHECKPOINTS_PREFIX = "checkpoints"
 EVENTS_PREFIX = "events"
+INCIDENTS_PREFIX = "incidents"  # stacks of a group that hung
 REPORT_KEY = "report.html"
 HISTORY_KEY = "history.json"
 

@@ -73,6 +73,7 @@ def kubernetes_endpoints(job: ImageTrainingJob, attempt: int = 0) -> tuple[Worke
             host=f"{names.child_job(name, attempt)}-{rank}.{name}",
             collective_port=names.COLLECTIVE_PORT,
             status_port=names.STATUS_PORT,
+            rendezvous_port=names.RENDEZVOUS_PORT,
         )
         for rank in range(job.spec.workers)
     )

@@ -23,6 +23,39 @@ class StorageReads(Document):
     cache_hit_bytes: int = setting(default=0, doc="Bytes found in the disk cache.", minimum=0)
 
 
+WAITS = ("", "input", "peers", "storage")
+MAX_RECOVERIES_TOLD = 10  # newest ones in a report
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery(Document):
+    """A generation of the group that ended early, and how the next one went on in its place."""
+
+    generation: int = setting(doc="Number of the generation that ended.", minimum=0)
+    reason: str = setting(doc="Why, as a CamelCase word: of an exit code, or Killed, Frozen, Hung, ...", max_length=64)
+    rank: int | None = setting(default=None, doc="Rank of the worker that ended it, where one did.", minimum=0)
+    message: str = setting(
+        default="", doc="What happened, without the step: Rank 1 was killed (SIGKILL).", max_length=512
+    )
+    step: int = setting(default=0, doc="Newest step that was finished before.", minimum=0)
+    resumed_step: int | None = setting(
+        default=None, doc="Step of the checkpoint that it went on from; absent: from the start.", minimum=0
+    )
+    detected_at: float = setting(default=0.0, doc="Unix time at which it was noticed.", minimum=0)
+    resumed_at: float | None = setting(
+        default=None,
+        doc="Unix time at which a step behind `step` was finished; absent while the group is not there again.",
+        minimum=0,
+    )
+    lost_seconds: float = setting(
+        default=0.0,
+        doc="Time from the finish of `step` to that of the next one: detection, restart, steps done again. "
+        "While the group is not there again, the time until now or until the next recovery.",
+        minimum=0,
+    )
+    dump_uri: str | None = setting(default=None, doc="Where the stacks of a group that hung lie.", max_length=2048)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Document):
     """One worker's state. Figures are of the whole group unless their name says otherwise."""
@@ -56,6 +89,12 @@ class Progress(Document):
     )
     seconds_by_phase: Mapping[str, float] = setting(default_factory=dict, doc="Wall time of this worker by phase.")
     updated_at: float = setting(default=0.0, doc="Unix time of this report.", minimum=0)
+    entered_step: int = setting(default=0, doc="Step that was begun, or is about to be.", minimum=0)
+    waiting_for: str = setting(default="", doc="What the training process waits for.", choices=WAITS)
+    beat_at: float = setting(default=0.0, doc="Unix time of the training process's newest sign of life.", minimum=0)
+    recoveries: tuple[Recovery, ...] = setting(
+        default=(), doc="Newest recoveries in place, oldest first (told by rank 0).", max_items=MAX_RECOVERIES_TOLD
+    )
 
 
 STEP_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any, ClassVar
 
+from imagetrain_api import names
 from imagetrain_api.job import ImageTrainingJob
 from imagetrain_api.rules import FieldError
 from imagetrain_api.schema import Document, Rule, ValidationError, decode, encode, setting
@@ -18,6 +19,12 @@ class WorkerEndpoint(Document):
     host: str = setting(doc="Host name or address.", pattern=r"[A-Za-z0-9.:-]+", pattern_rule="a host name or address")
     collective_port: int = setting(doc="TensorFlow's port.", minimum=1, maximum=65535)
     status_port: int = setting(doc="Port of /healthz, /metrics and /progress.", minimum=1, maximum=65535)
+    rendezvous_port: int = setting(
+        default=names.RENDEZVOUS_PORT,
+        doc="Port where the supervisors meet; that of rank 0 counts.",
+        minimum=1,
+        maximum=65535,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

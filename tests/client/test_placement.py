@@ -8,8 +8,8 @@ from imagetrain_client.executor import placement
 
 def test_endpoints_have_ports_of_their_own_below_those_of_outgoing_connections():
     endpoints = placement.loopback_endpoints(8)
-    ports = [port for each in endpoints for port in (each.collective_port, each.status_port)]
-    assert len(set(ports)) == 16
+    ports = [port for each in endpoints for port in (each.collective_port, each.status_port, each.rendezvous_port)]
+    assert len(set(ports)) == 24
     assert all(20000 <= port < 32768 for port in ports)
 
 

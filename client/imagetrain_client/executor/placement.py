@@ -26,10 +26,10 @@ def loopback_endpoints(workers: int) -> tuple[WorkerEndpoint, ...]:
     Raises:
         ConfigError: the machine has too few free ports.
     """
-    ports = _free_ports(2 * workers)
+    ports = _free_ports(3 * workers)
     return tuple(
-        WorkerEndpoint(host=LOOPBACK, collective_port=collective, status_port=status)
-        for collective, status in zip(ports[::2], ports[1::2], strict=True)
+        WorkerEndpoint(host=LOOPBACK, collective_port=collective, status_port=status, rendezvous_port=rendezvous)
+        for collective, status, rendezvous in zip(ports[::3], ports[1::3], ports[2::3], strict=True)
     )
 
 
