@@ -1,6 +1,4 @@
-import json
 import pathlib
-import struct
 import threading
 
 import pytest
@@ -50,18 +48,46 @@ def test_report_too_long_for_the_block_is_refused_and_the_old_one_stays(block: p
     assert block.read().step == 1
 
 
-def test_writer_that_died_in_a_write_is_told(tmp_path: pathlib.Path, block: progress_block.ProgressBlock) -> None:
+def test_process_that_is_stopped_in_a_write_leaves_the_report_before_it(
+    tmp_path: pathlib.Path, block: progress_block.ProgressBlock
+) -> None:
+    for step in (1, 2):
+        block.write(progress.Progress(step=step))
+    path = tmp_path / "block"
+    memory = path.read_bytes()
+    place = memory.index(b'"step":1')  # where the third report is being written
+    path.write_bytes(memory[: place - 30] + b"x" * 60 + memory[place + 30 :])
+    assert progress_block.ProgressBlock(path).read().step == 2
+
+
+def test_damaged_block_is_told(tmp_path: pathlib.Path, block: progress_block.ProgressBlock) -> None:
     block.write(progress.Progress(step=1))
     path = tmp_path / "block"
-    text = path.read_bytes()
-    path.write_bytes(struct.pack("<Q", 3) + text[8:])
-    with pytest.raises(TimeoutError, match="never ended"):
+    path.write_bytes(path.read_bytes().replace(b'"step":1', b'"step":9'))
+    with pytest.raises(TimeoutError, match="damaged"):
         progress_block.ProgressBlock(path).read()
 
 
-def test_report_is_json_of_the_contract(tmp_path: pathlib.Path, block: progress_block.ProgressBlock) -> None:
+def test_marks_are_read_with_the_report_and_need_no_new_one(block: progress_block.ProgressBlock) -> None:
     block.write(progress.Progress(step=3, loss=0.5))
-    length = struct.unpack_from("<Q", (tmp_path / "block").read_bytes(), 8)[0]
-    document = json.loads((tmp_path / "block").read_bytes()[16 : 16 + length])
-    assert document["step"] == 3
-    assert document["loss"] == 0.5
+    block.mark_beat(1_700_000_000.25)
+    block.mark_step(4)
+    block.mark_wait("input")
+    expected = progress.Progress(step=3, loss=0.5, entered_step=4, waiting_for="input", beat_at=1_700_000_000.25)
+    assert block.read() == expected
+
+
+def test_marks_are_read_before_the_first_report(block: progress_block.ProgressBlock) -> None:
+    block.mark_beat(12.0)
+    assert block.read() == progress.Progress(beat_at=12.0)
+
+
+def test_unknown_wait_is_refused(block: progress_block.ProgressBlock) -> None:
+    with pytest.raises(ValueError, match="luck"):
+        block.mark_wait("luck")
+
+
+def test_closed_block_can_be_deleted_and_made_anew(tmp_path: pathlib.Path, block: progress_block.ProgressBlock) -> None:
+    block.write(progress.Progress(step=3))
+    block.close()
+    assert progress_block.ProgressBlock(tmp_path / "block", create=True).read() == progress.Progress()

@@ -1,7 +1,7 @@
 """Batches of one worker: which records of which step, decoded, changed, and tied to the step's global size."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
         total_steps: int,
         replicas: range,
         world_size: int,
+        waiting: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         """Start reading ahead.
 
@@ -44,6 +45,7 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
             total_steps: global steps of the run.
             replicas: ranks of this worker's replicas among all replicas.
             world_size: number of all replicas.
+            waiting: entered while the next batch is not read yet.
         """
         self._spec = spec
         self._sampler = reading.build_sampler(records, spec)
@@ -54,7 +56,7 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
         self._prefetcher = prefetch.Prefetcher(records, ids, ahead_bytes=spec.data.read_ahead_bytes)
         self._changes = batch_changes.BatchChanges(spec, self._sampler, self._turns())
         self._pipeline = pipeline.DecodePipeline(
-            self._prefetcher,
+            self._read(waiting),
             records.dataset.image,
             spec.model.input_shape,
             companions=self._changes.draw,
@@ -68,6 +70,15 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
     def explain(self, error: tf.errors.OpError) -> Exception:
         """Return the trainer's own error behind one that TensorFlow raised for this input."""
         return self._pipeline.explain(error)
+
+    def _read(self, waiting: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[reader.RecordBatch]:
+        """Yield the batches as they are read; what is decoded ahead is used up soon after this waits."""
+        while True:
+            with waiting():
+                batch = next(self._prefetcher, None)
+            if batch is None:
+                return
+            yield batch
 
     def _turns(self) -> Iterator[tuple[int, int]]:
         """Yield (step, replica) in the order of the elements; a long run has millions of them."""

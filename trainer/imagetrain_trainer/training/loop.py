@@ -167,6 +167,7 @@ class TrainingLoop:
             total_steps=self._total_steps,
             replicas=self._group.replicas,
             world_size=strategy.num_replicas_in_sync,
+            waiting=lambda: self._around.report.waiting("input"),
         ) as batches:
             yield batches, inputs.distribute(strategy, batches.dataset)
 
@@ -177,6 +178,7 @@ class TrainingLoop:
         is_first = self._execution_count == 0
         self._execution_count += 1
         started_at = time.monotonic()
+        self._around.report.enter_step(self.state.step + 1)
         result = self._execution.run(iterator, steps, self._signals())
         seconds = time.monotonic() - started_at
         self._check_finite(result)

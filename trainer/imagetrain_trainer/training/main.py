@@ -22,7 +22,17 @@ from imagetrain_trainer.data import reader
 from imagetrain_trainer.models import registry
 from imagetrain_trainer.publish import publish
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import checkpoints, events, group, handover, loop, pinned_data, reading, reporter
+from imagetrain_trainer.training import (
+    checkpoints,
+    diagnosis,
+    events,
+    group,
+    handover,
+    loop,
+    pinned_data,
+    reading,
+    reporter,
+)
 from imagetrain_trainer.worker import environment, logs, outcomes
 
 logger = logging.getLogger(__name__)
@@ -56,6 +66,8 @@ def main() -> None:
     stop = StopRequest()
     worker = environment.read_environment(os.environ)
     logs.configure(worker.log_format, worker.rank)
+    if stack_file := os.environ.get(names.ENV_STACK_FILE):
+        diagnosis.enable(pathlib.Path(stack_file))
     report = reporter.Reporter(pathlib.Path(os.environ[environment.ENV_PROGRESS_BLOCK]), worker.rank)
     try:
         outcome = run(worker, report, stop)
@@ -97,7 +109,9 @@ def run(
         spec,
         output.child(names.run_prefix(config.run_id)),
         is_chief=worker.rank == 0,
-        on_wait=lambda: report.enter("starting", "waiting for the chief to choose the version of the data set"),
+        on_wait=lambda: report.enter(
+            "starting", "waiting for the chief to choose the version of the data set", "peers"
+        ),
     )
     options = reading.build_options(spec.data, worker.work_dir)
     with (
@@ -107,7 +121,7 @@ def run(
         data.check(train.dataset)
         data.check(validation.dataset)
         version = f", data set version {data.pin.version}" if data.pin.version else ""
-        report.enter("starting", f"waiting for {len(config.endpoints)} worker(s){version}")
+        report.enter("starting", f"waiting for {len(config.endpoints)} worker(s){version}", "peers")
         strategy = group.build_strategy()  # before anything that makes TensorFlow's context
         is_stopping.listen()
         report.enter("starting", "building the model")

@@ -2,19 +2,25 @@
 
 import bisect
 import collections
+import contextlib
 import pathlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from imagetrain_api import progress
 from imagetrain_trainer.worker import progress_block
 
 RECENT_SECONDS = 10.0  # images/s is measured over this stretch of training
+BEAT_SECONDS = 0.5  # the watchdog's limit for a silent heart (worker/watchdog.py) is ten times as long
 
 
 class Reporter:
-    """The one writer of a progress block."""
+    """The one writer of a progress block; any thread may use it.
+
+    From the start a thread of its own beats: it shows that Python runs in this process, whatever the other threads do.
+    """
 
     def __init__(self, path: pathlib.Path, rank: int, clock: Callable[[], float] = time.time) -> None:
         self._block = progress_block.ProgressBlock(path)
@@ -25,22 +31,59 @@ class Reporter:
         self._phase = "starting"
         self._phase_since = clock()
         self._recent: collections.deque[tuple[float, float, int, int]] = collections.deque()
+        self._lock = threading.RLock()
+        self._block.mark_step(0)
+        self._block.mark_wait("")
         self.publish()
+        self._is_closed = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="imagetrain-heartbeat", daemon=True)
+        self._heart.start()
 
-    def enter(self, phase: str, detail: str = "") -> None:
-        """Change the phase."""
-        self._account()
-        self._phase = phase
-        self.publish(detail=detail)
+    def close(self) -> None:
+        """End the heartbeat; nothing may be reported afterwards."""
+        self._is_closed.set()
+        self._heart.join()
+        self._block.close()
+
+    def _beat(self) -> None:
+        self._block.mark_beat(time.time())
+        while not self._is_closed.wait(BEAT_SECONDS):
+            self._block.mark_beat(time.time())
+
+    def enter(self, phase: str, detail: str = "", waiting_for: str = "") -> None:
+        """Change the phase, and say what it waits for, if it begins with a wait."""
+        with self._lock:
+            self._account()
+            self._phase = phase
+            self._block.mark_wait(waiting_for)
+            self.publish(detail=detail)
+
+    def enter_step(self, step: int) -> None:
+        """Say which step is about to run. It costs a microsecond and makes no report."""
+        self._block.mark_step(step)
+
+    @contextlib.contextmanager
+    def waiting(self, wait: str) -> Iterator[None]:
+        """Say that what is in the `with` block waits for input, peers or storage."""
+        self._block.mark_wait(wait)
+        try:
+            yield
+        finally:
+            self._block.mark_wait("")
 
     def publish(self, **fields: object) -> None:
         """Change fields of the progress and share it."""
-        self._fields.update(fields)
-        self._account()
-        self._block.write(self.progress())
+        with self._lock:
+            self._fields.update(fields)
+            self._account()
+            self._block.write(self.progress())
 
     def progress(self) -> progress.Progress:
-        """Return the progress as it stands."""
+        """Return the progress as it stands, without the marks."""
+        with self._lock:
+            return self._build()
+
+    def _build(self) -> progress.Progress:
         return progress.Progress(
             **self._fields,
             phase=self._phase,
