@@ -78,11 +78,6 @@ class Reporter:
             self._account()
             self._block.write(self.progress())
 
-    def progress(self) -> progress.Progress:
-        """Return the progress as it stands, without the marks."""
-        with self._lock:
-            return self._build()
-
     def _build(self) -> progress.Progress:
         return progress.Progress(
             **self._fields,
@@ -91,6 +86,11 @@ class Reporter:
             seconds_by_phase={phase: round(seconds, 3) for phase, seconds in self._seconds_by_phase.items()},
             updated_at=self._clock(),
         )
+
+    def progress(self) -> progress.Progress:
+        """Return the progress as it stands, without the marks."""
+        with self._lock:
+            return self._build()
 
     def record_steps(self, steps: int, images: int, seconds: float, stall_seconds: float, **fields: object) -> None:
         """Count finished steps and share the progress.
