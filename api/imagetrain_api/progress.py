@@ -25,6 +25,7 @@ class StorageReads(Document):
 
 WAITS = ("", "input", "peers", "storage")
 MAX_RECOVERIES_TOLD = 10  # newest ones in a report
+MAX_HEAD_CHARACTERS = 1024  # of a stack; a status holds ten
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,11 @@ class Recovery(Document):
         minimum=0,
     )
     dump_uri: str | None = setting(default=None, doc="Where the stacks of a group that hung lie.", max_length=2048)
+    dump_head: str = setting(
+        default="",
+        doc="Innermost lines of the guilty rank's Python stack, where it hung.",
+        max_length=MAX_HEAD_CHARACTERS,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ PHASES = (
 )
 CONDITIONS = ("Accepted", "Suspended", "WorkersReady", "Training", "Published", "Succeeded", "Failed")
 MAX_ATTEMPTS_KEPT = 10  # newest records in `attempts`; `restarts` counts all
+MAX_RECOVERIES_KEPT = 10  # newest records in `recoveries`
 MAX_MESSAGE_CHARACTERS = 1024
 
 
@@ -68,6 +69,27 @@ class AttemptStatus(Document):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryStatus(Document):
+    """One recovery in place: the training processes of an attempt were lost, and new ones went on in the same pods."""
+
+    attempt: int = setting(doc="Number of the attempt.", minimum=0)
+    generation: int = setting(doc="Number of the start that was lost, over the whole run.", minimum=0)
+    message: str = setting(default="", doc="All of it in a line.", max_length=MAX_MESSAGE_CHARACTERS)
+    time: str | None = setting(default=None, doc="When it was noticed, RFC 3339 in UTC.")
+    reason: str = setting(default="", doc="Why, as a CamelCase word.", max_length=128)
+    rank: int | None = setting(default=None, doc="Rank of the worker that was at fault, where one was.", minimum=0)
+    step: int | None = setting(default=None, doc="Newest step that was finished before.", minimum=0)
+    resumed_step: int | None = setting(
+        default=None, doc="Step of the checkpoint that it went on from; absent: from the start.", minimum=0
+    )
+    lost_seconds: float | None = setting(
+        default=None, doc="Time from that newest step to the next one: detection, restart, steps done again.", minimum=0
+    )
+    dump_uri: str | None = setting(default=None, doc="Where the stacks of a group that hung lie.")
+    dump_head: str | None = setting(default=None, doc="Innermost lines of the guilty rank's stack, where it hung.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactStatus(Document):
     """One model format of the published run."""
 
@@ -109,4 +131,5 @@ class JobStatus(Document):
     )
     progress: ProgressStatus | None = setting(default=None, doc="How far the run is.")
     attempts: tuple[AttemptStatus, ...] = setting(default=(), doc="Ended attempts, newest last.")
+    recoveries: tuple[RecoveryStatus, ...] = setting(default=(), doc="Newest recoveries in place, newest last.")
     outputs: OutputStatus | None = setting(default=None, doc="What was published.")

@@ -40,6 +40,7 @@ def test_the_service_gives_every_worker_a_name_before_it_is_ready():
             "selector": {"imagetrain.dev/job": "fashion", "imagetrain.dev/run": "fashion-0b8f2f6e"},
             "ports": [
                 {"name": "collective", "port": 2222, "protocol": "TCP"},
+                {"name": "rendezvous", "port": 2223, "protocol": "TCP"},
                 {"name": "status", "port": 8080, "protocol": "TCP"},
             ],
         },

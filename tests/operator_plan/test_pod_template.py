@@ -65,6 +65,7 @@ def test_a_pod_runs_the_worker_and_is_never_restarted_in_place():
     assert container["command"] == ["imagetrain-worker"]
     assert container["ports"] == [
         {"name": "collective", "containerPort": 2222, "protocol": "TCP"},
+        {"name": "rendezvous", "containerPort": 2223, "protocol": "TCP"},
         {"name": "metrics", "containerPort": 8080, "protocol": "TCP"},
     ]
     assert container["terminationMessagePath"] == names.TERMINATION_MESSAGE_PATH

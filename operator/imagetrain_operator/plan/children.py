@@ -41,6 +41,7 @@ def build_service(job: observed.TrainingJob) -> dict[str, Any]:
             "selector": {names.LABEL_JOB: job.key.name, names.LABEL_RUN: run_id(job)},
             "ports": [
                 {"name": "collective", "port": names.COLLECTIVE_PORT, "protocol": "TCP"},
+                {"name": "rendezvous", "port": names.RENDEZVOUS_PORT, "protocol": "TCP"},
                 {"name": "status", "port": names.STATUS_PORT, "protocol": "TCP"},
             ],
         },

@@ -73,11 +73,12 @@ def is_ordinary_change(old: JobStatus, new: JobStatus) -> bool:
         old.phase in _ON_ITS_WAY
         and new.phase in _ON_ITS_WAY
         and new.reason in _ORDINARY_REASONS
-        and (old.attempt, old.restarts, old.observed_generation) == (new.attempt, new.restarts, new.observed_generation)
+        and all(getattr(old, name) == getattr(new, name) for name in _NEVER_ORDINARY)
     )
 
 
 _ON_ITS_WAY = ("Starting", "Restarting", "Training", "Publishing")
+_NEVER_ORDINARY = ("attempt", "restarts", "recoveries", "observed_generation")
 _ORDINARY_REASONS = ("StartingWorkers", "WorkersReady", "Training", "Publishing")
 _MINOR_FIELDS = ("ready", "message", "progress", "conditions")
 _ESSENTIAL_FIELDS = tuple(field.name for field in dataclasses.fields(JobStatus) if field.name not in _MINOR_FIELDS)

@@ -65,12 +65,12 @@ class _Suspect:
         """Order of suspects, most telling first.
 
         A permanent error counts before a passing one. Then come ends that another worker's end may have caused: a hang,
-        for all ranks stand still when one does; at last a worker that missed its peer, or was deleted, which the Job
-        controller does to the others once one has failed. Among equals the first counts; times are whole seconds, and
-        where they are the same, a pod whose log can still be read.
+        for all ranks stand still when one does; at last a worker that missed its peer, found a newer generation at
+        work, or was deleted, which the Job controller does to the others once one has failed. Among equals the first
+        counts; times are whole seconds, and where they are the same, a pod whose log can still be read.
         """
         reason = self.failure.reason
-        if reason in ("PeerLost", "PodDeleted", "Preempted"):
+        if reason in ("PeerLost", "PodDeleted", "Preempted", "Fenced"):
             weight = 3
         elif reason == "Hung":
             weight = 2

@@ -159,6 +159,7 @@ def _build_container(
         "env": _build_env(spec, group),
         "ports": [
             {"name": "collective", "containerPort": names.COLLECTIVE_PORT, "protocol": "TCP"},
+            {"name": "rendezvous", "containerPort": names.RENDEZVOUS_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": names.STATUS_PORT, "protocol": "TCP"},
         ],
         **({"resources": resources} if resources else {}),

@@ -2,9 +2,10 @@
 
 import dataclasses
 
+from imagetrain_api import progress, recoveries
 from imagetrain_api.status import JobStatus
 from imagetrain_operator import observed
-from imagetrain_operator.plan import attempts, children, conditions, end, failures, figures, group, waiting
+from imagetrain_operator.plan import attempts, children, conditions, end, failures, figures, group, recovery, waiting
 from imagetrain_operator.plan.draft import Draft
 
 # Room, quota and images may come a moment after the pods; before that their absence is nothing to tell.
@@ -15,7 +16,7 @@ _QUESTION_SECONDS = 5.0  # then events are read, where neither Job nor pods tell
 
 def begin(draft: Draft) -> None:
     """Start the first attempt."""
-    draft.change(run_id=children.run_id(draft.seen.job), start_time=conditions.format_time(draft.now))
+    draft.change(run_id=children.run_id(draft.seen.job), start_time=_begun_at(draft))
     if conditions.is_true(draft.status, "Suspended"):
         draft.set_condition("Suspended", conditions.FALSE, "Resumed", "The job is no longer suspended.")
     _start(draft, 0)
@@ -23,6 +24,24 @@ def begin(draft: Draft) -> None:
     draft.announce(
         "Normal", "Started", f"Starting {workers} worker{'s' if workers > 1 else ''} for the run {draft.status.run_id}."
     )
+
+
+def take_up(draft: Draft) -> None:
+    """Go on with the first attempt where its Job exists and no status tells of it yet."""
+    if draft.status.attempt is None and _first_child(draft) is not None:
+        begin(draft)
+        begun = dataclasses.replace(draft.seen.job, status=draft.status)
+        draft.seen = dataclasses.replace(draft.seen, job=begun)
+
+
+def _first_child(draft: Draft) -> observed.ChildJob | None:
+    return next((child for child in draft.seen.child_jobs if child.attempt == 0 and not child.is_deleting), None)
+
+
+def _begun_at(draft: Draft) -> str:
+    """Return when the first attempt was begun: where its Job exists, that tells."""
+    child = _first_child(draft)
+    return conditions.format_time(draft.now if child is None else child.created_at)
 
 
 def resume(draft: Draft) -> None:
@@ -62,7 +81,8 @@ def restart(draft: Draft, failure: failures.Failure) -> None:
 def _start(draft: Draft, attempt: int, reason: str = "StartingWorkers", message: str = "") -> None:
     workers = draft.spec.workers
     message = message or f"Waiting for {workers} worker{'s' if workers > 1 else ''}."
-    draft.change(attempt=attempt, attempt_start_time=conditions.format_time(draft.now))
+    started_at = conditions.format_time(draft.now) if attempt else _begun_at(draft)
+    draft.change(attempt=attempt, attempt_start_time=started_at)
     draft.set_ready(0, workers)
     draft.set_condition("WorkersReady", conditions.FALSE, reason, message)
     draft.set_condition("Training", conditions.FALSE, reason, message)
@@ -169,14 +189,15 @@ def describe_running(draft: Draft, current: group.Group) -> None:
     if chief is not None and not chief.is_finished:
         draft.chief_ip = chief.ip
     report = draft.seen.progress
-    if report is not None and report.phase != "starting":
-        progress = figures.build_progress(report)
-        if progress.images_per_second is None and draft.status.progress is not None:
-            # Between two looks at the clock, and in evaluation, the rate is not known.
-            progress = dataclasses.replace(progress, images_per_second=draft.status.progress.images_per_second)
-        draft.change(progress=progress)
+    if report is not None:
+        _record_report(draft, report)
+    if report is None and recovery.is_in_place(draft):
+        return  # an operator that has just started will hear of it
     phase = _phase(draft.status, report.phase if report else "", chief)
-    if phase == "Starting":
+    lost = recoveries.running(report.recoveries) if report is not None and report.phase == "starting" else None
+    if lost is not None:
+        recovery.describe_running(draft, lost)
+    elif phase == "Starting":
         draft.set_state(phase, "WorkersReady", "All workers are ready; the first step follows.")
     elif phase == "Publishing":
         draft.set_condition("Training", conditions.FALSE, "TrainingCompleted", "Training is over.")
@@ -184,7 +205,19 @@ def describe_running(draft: Draft, current: group.Group) -> None:
     else:
         draft.set_condition("Training", conditions.TRUE, "Training", "The group is training.")
         draft.set_state(phase, "Training", "The group is training.")
-        draft.announce_state("Normal")
+        if not recovery.is_in_place(draft):  # another event tells of that
+            draft.announce_state("Normal")
+
+
+def _record_report(draft: Draft, report: progress.Progress) -> None:
+    recovery.record(draft, report)
+    if report.phase == "starting":
+        return
+    told = figures.build_progress(report)
+    if told.images_per_second is None and draft.status.progress is not None:
+        # Between two looks at the clock, and in evaluation, the rate is not known.
+        told = dataclasses.replace(told, images_per_second=draft.status.progress.images_per_second)
+    draft.change(progress=told)
 
 
 def _phase(status: JobStatus, told: str, chief: observed.Pod | None) -> str:

@@ -1,0 +1,64 @@
+"""Recoveries in place, as the chief tells of them: records in the status, events, and the state while one runs."""
+
+import datetime as dt
+
+from imagetrain_api import progress, recoveries
+from imagetrain_api import status as api_status
+from imagetrain_api.status import RecoveryStatus
+from imagetrain_operator.plan import conditions
+from imagetrain_operator.plan.draft import Draft
+
+EVENT = "Recovered"
+
+
+def record(draft: Draft, report: progress.Progress) -> None:
+    """Keep and announce each recovery of the newest attempt that is over; what the status holds was announced."""
+    attempt = draft.status.attempt
+    assert attempt is not None
+    kept = draft.status.recoveries
+    known = {(each.attempt, each.generation) for each in kept}
+    fresh = [
+        _build_record(attempt, each)
+        for each in recoveries.finished(report.recoveries)
+        if (attempt, each.generation) not in known
+    ]
+    for each in fresh:
+        draft.announce("Warning", EVENT, each.message)
+    if fresh:
+        draft.change(recoveries=(*kept, *fresh)[-api_status.MAX_RECOVERIES_KEPT :])
+
+
+def _build_record(attempt: int, told: progress.Recovery) -> RecoveryStatus:
+    return RecoveryStatus(
+        attempt=attempt,
+        generation=told.generation,
+        message=conditions.cut(recoveries.describe(told)),
+        time=_format_time(told.detected_at),
+        reason=told.reason,
+        rank=told.rank,
+        step=told.step,
+        resumed_step=told.resumed_step,
+        lost_seconds=round(told.lost_seconds, 1),
+        dump_uri=told.dump_uri,
+        dump_head=told.dump_head or None,
+    )
+
+
+def _format_time(unix_seconds: float) -> str | None:
+    try:
+        return conditions.format_time(dt.datetime.fromtimestamp(unix_seconds, dt.UTC)) if unix_seconds else None
+    except (ValueError, OverflowError, OSError):  # beyond the year 9999
+        return None
+
+
+def describe_running(draft: Draft, running: progress.Recovery) -> None:
+    """Say that the training processes were lost and are being started again in the same pods."""
+    message = f"{recoveries.describe_cause(running)}; the group starts again in place, from its newest checkpoint."
+    draft.set_condition("Training", conditions.FALSE, running.reason, message)
+    draft.set_state("Restarting", running.reason, message)
+
+
+def is_in_place(draft: Draft) -> bool:
+    """Tell whether the status speaks of a restart in place, and not of a new attempt."""
+    before = draft.seen.job.status
+    return before.phase == "Restarting" and conditions.is_true(before, "WorkersReady")
