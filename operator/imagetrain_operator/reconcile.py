@@ -1,7 +1,8 @@
 """One reconciliation: observe, decide, write the status, delete, create, announce.
 
 All effects of a decision happen here and in this order. The status comes first: an attempt is counted before its pods
-exist, and a job has ended before anything else is done about it.
+exist, and a job has ended before anything else is done about it. Only the first attempt may start before it is told:
+its Job is found again by its name, so an operator that dies in between begins nothing twice.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 
 from imagetrain_api import schema
 from imagetrain_api.status import JobStatus
-from imagetrain_operator import metrics, observed, paths
+from imagetrain_operator import metrics, observed, paths, status_pace
 from imagetrain_operator.cluster import client, errors, findings, informer, progress_board, queue, recorder
 from imagetrain_operator.plan import children, conditions, decide, parse
 from imagetrain_operator.plan.draft import Plan
@@ -21,7 +22,6 @@ from imagetrain_operator.plan.draft import Plan
 logger = logging.getLogger(__name__)
 
 _FOREIGN_RETRY_SECONDS = 5.0
-_SETTLE_SECONDS = 1.0  # in which a group that gets on is not written of: pods come in one by one
 
 
 class JobCache:
@@ -84,8 +84,7 @@ class Reconciler:
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
-        self._written_at: dict[observed.Key, float] = {}
-        self._changed_at: dict[observed.Key, float] = {}
+        self._pace = status_pace.StatusPace(around.status_interval_seconds)
 
     async def run(self) -> None:
         """Reconcile for ever; trouble with the API server puts a job back with a growing delay."""
@@ -169,8 +168,7 @@ class Reconciler:
         self._around.board.stop(key)
         self._around.findings.forget(key)
         self._around.queue.cancel(key)
-        self._written_at.pop(key, None)
-        self._changed_at.pop(key, None)
+        self._pace.forget(key)
         for pod in self._around.pods.of_job(key):
             if pod.is_gone:  # others exist: their job may just not be known yet, as at the start
                 self._around.pods.remove(pod)
@@ -191,30 +189,20 @@ class Reconciler:
             NotFoundError: the job is gone.
         """
         if plan.status == job.status:
-            self._changed_at.pop(job.key, None)
+            self._pace.note_unchanged(job.key)
             return True
-        wait = self._due_at(job, plan.status) - time.monotonic()
+        now = time.monotonic()
+        wait = self._pace.due_at(job.key, job.status, plan.status, now) - now
         if wait > 0:
             self._around.queue.add_after(job.key, wait)
             return False
         patch = {"metadata": {"uid": job.uid}, "status": build_status_patch(job.status, plan.status)}
         path = paths.training_job_status(job.key.namespace, job.key.name)
         written = await self._around.api.merge_patch(path, patch)
-        self._written_at[job.key] = time.monotonic()
-        self._changed_at.pop(job.key, None)
+        self._pace.note_written(job.key, time.monotonic())
         self._around.jobs.put(written)
         self._count(job, plan.status)
         return True
-
-    def _due_at(self, job: observed.TrainingJob, status: JobStatus) -> float:
-        """Return when a changed status may be written: at once, but for ordinary steps and for figures and wordings."""
-        first_seen = self._changed_at.setdefault(job.key, time.monotonic())
-        interval = self._around.status_interval_seconds
-        if conditions.is_minor_change(job.status, status):
-            if job.status.progress == status.progress:
-                return first_seen + interval  # a count of ready pods, a wording: the next step tells of them, too
-            return self._written_at.get(job.key, 0.0) + interval
-        return first_seen + _SETTLE_SECONDS if conditions.is_ordinary_change(job.status, status) else 0.0
 
     def _count(self, job: observed.TrainingJob, status: JobStatus) -> None:
         known = {ended.attempt for ended in job.status.attempts}
@@ -223,7 +211,7 @@ class Reconciler:
                 is_followed = status.attempt is not None and status.attempt > ended.attempt
                 self._around.metrics.count_end(job.key.namespace, ended.reason, is_followed=is_followed)
         started_at = conditions.parse_time(status.attempt_start_time)
-        if status.phase == "Training" and job.status.phase == "Starting" and started_at is not None:
+        if status.phase == "Training" and job.status.phase in ("Pending", "Starting") and started_at is not None:
             elapsed = dt.datetime.now(dt.UTC) - started_at
             self._around.metrics.first_step_seconds.observe(elapsed.total_seconds())
 

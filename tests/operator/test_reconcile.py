@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import pathlib
-import time
 from typing import Any
 
 import pytest
@@ -109,42 +108,6 @@ def test_an_attempt_is_counted_when_it_ends_and_as_a_restart_where_another_follo
             assert figures.get_sample_value("imagetrain_operator_restarts_total", labels) == restarts
 
     asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "wait_seconds"),
-    [
-        # Figures alone: once an interval, counted from the last write (1 s here, 10 s by default).
-        ({"progress": {"step": 1}}, {"progress": {"step": 2}}, 0.6),
-        # A wording or a count of ready pods: an interval, in which the next step mostly tells of it.
-        ({"ready": "0/2"}, {"ready": "1/2"}, 1.0),
-        # An ordinary step: a second, in which the next one may follow.
-        ({"reason": "StartingWorkers"}, {"reason": "WorkersReady"}, 1.0),
-        # A problem, an end, another attempt: at once.
-        ({"reason": "StartingWorkers"}, {"reason": "Unschedulable", "phase": "Pending"}, 0.0),
-        ({}, {"phase": "Succeeded", "reason": "Completed"}, 0.0),
-        ({"attempt": 0}, {"attempt": 1, "reason": "StartingWorkers"}, 0.0),
-    ],
-)
-def test_status_is_written_no_more_often_than_it_tells(
-    before: dict[str, Any], after: dict[str, Any], wait_seconds: float
-) -> None:
-    async def main() -> None:
-        reconciler = build_reconciler(informer.PodCache())
-        old, new = (build_status(**{**before, **changes}) for changes in ({}, after))
-        now = time.monotonic()
-        reconciler._written_at[observations.KEY] = now - 0.4
-        due = reconciler._due_at(observations.build_job(old), new)
-        assert max(0.0, due - now) == pytest.approx(wait_seconds, abs=0.1)
-
-    asyncio.run(main())
-
-
-def build_status(progress: dict[str, Any] | None = None, **fields: Any) -> status.JobStatus:
-    figures = status.ProgressStatus(**progress) if progress else None
-    return status.JobStatus(
-        **{"phase": "Starting", "reason": "StartingWorkers", "attempt": 0, "progress": figures, **fields}
-    )
 
 
 def test_answer_that_comes_after_a_newer_event_changes_nothing() -> None:

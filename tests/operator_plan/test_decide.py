@@ -1,6 +1,7 @@
 """The decisions, without a cluster: a job on its way from a manifest to its models."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -138,3 +139,28 @@ def test_complete_job_succeeds_though_its_pods_are_gone() -> None:
 def test_status_of_another_operators_making_is_taken_as_it_is() -> None:
     job = dataclasses.replace(o.build_job(), status=JobStatus(phase="Training", attempt=7, restarts=3))
     assert o.plan(job).start_attempt == 7
+
+
+@pytest.mark.parametrize(
+    ("seen", "end"),
+    [
+        ({"pods": ()}, "Starting"),
+        ({"pods": o.RUNNING}, "Starting"),
+        ({"pods": o.RUNNING, "progress_": o.report(step=40)}, "Training"),
+        ({"pods": tuple(dataclasses.replace(pod, phase="Succeeded", exit_code=0) for pod in o.RUNNING)}, "Succeeded"),
+        ({"pods": (o.RUNNING[0], dataclasses.replace(o.RUNNING[1], phase="Failed", exit_code=80))}, "Restarting"),
+    ],
+)
+def test_first_attempt_that_no_status_tells_of_is_known_by_its_job(seen: dict[str, Any], end: str) -> None:
+    told = o.plan(o.begun(), children_=(o.build_child(),), now=o.after(3), **seen)
+    untold = o.plan(o.build_job(), children_=(o.build_child(),), now=o.after(3), **seen)
+    assert untold.status.phase == end
+    assert untold.status.attempt_start_time == conditions.format_time(o.NOW)  # when the Job was made
+    assert _without_times(untold.status) == _without_times(told.status)
+    assert o.reasons(untold) == ["Started", *o.reasons(told)]
+    assert untold.delete_children == told.delete_children
+
+
+def _without_times(status: JobStatus) -> JobStatus:
+    untimed = (dataclasses.replace(each, last_transition_time="") for each in status.conditions)
+    return dataclasses.replace(status, conditions=tuple(untimed))

@@ -69,12 +69,11 @@ def is_minor_change(old: JobStatus, new: JobStatus) -> bool:
 
 def is_ordinary_change(old: JobStatus, new: JobStatus) -> bool:
     """Tell whether a group is just getting on, step by step within a second: one write can tell of several steps."""
-    return (
-        old.phase in _ON_ITS_WAY
-        and new.phase in _ON_ITS_WAY
-        and new.reason in _ORDINARY_REASONS
-        and all(getattr(old, name) == getattr(new, name) for name in _NEVER_ORDINARY)
-    )
+    if new.phase not in _ON_ITS_WAY or new.reason not in _ORDINARY_REASONS:
+        return False
+    if old == JobStatus():
+        return True  # nothing was ever written
+    return old.phase in _ON_ITS_WAY and all(getattr(old, name) == getattr(new, name) for name in _NEVER_ORDINARY)
 
 
 _ON_ITS_WAY = ("Starting", "Restarting", "Training", "Publishing")

@@ -2,7 +2,7 @@
 
 Pure: the same observation and time give the same plan. Effects happen in `imagetrain_operator.reconcile`, always in the
 order status, deletions, creations, events, so that an operator that dies in between repeats nothing and loses nothing:
-an attempt is in the status before its pods are asked for.
+an attempt is in the status before its pods are asked for, and the first one is known by its Job.
 """
 
 import datetime as dt
@@ -26,6 +26,7 @@ def decide(seen: observed.Observation, now: dt.datetime) -> Plan:
         _refuse(draft)
     else:
         draft.accept()
+        run.take_up(draft)
         if not _has_ended(draft):
             if seen.job.job.spec.suspend:
                 run.suspend(draft)
