@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 python := .venv/bin/python
-typed := $(wildcard api trainer client operator tests/support tests/cluster/imagetrain_cluster tests/conftest.py benchmarks examples)
+typed := $(wildcard api trainer client operator tests/support tests/cluster/imagetrain_cluster tests/chaos/imagetrain_chaos tests/conftest.py benchmarks examples)
 
 .PHONY: help
 help: ## List the targets
@@ -47,6 +47,14 @@ demo-cluster: cluster ## Install the operator on that cluster and run the digits
 test: venv versitygw cluster-tools ## Run the tests; ARGS="tests/api -k uris" runs some of them
 	@echo "==> Running the tests"
 	@$(python) -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=term)
+
+.PHONY: chaos
+chaos: venv versitygw cluster-tools ## Soak a run in faults of every kind, as root; ARGS="--seed 7 --minutes 120"
+	@PYTHONPATH=tests/chaos:tests/support:tests/cluster $(python) -m imagetrain_chaos.soak $(ARGS)
+
+.PHONY: bench-goodput
+bench-goodput: venv versitygw ## Compare recovery in place with a restart of the whole job (1 h, idle machine)
+	@$(python) benchmarks/goodput.py $(ARGS)
 
 .PHONY: bench-parity
 bench-parity: venv ## Compare the weights of two workers with those of one (1 min)

@@ -1,0 +1,69 @@
+"""What a run tells of its failures: recoveries in place, and restarts of the whole group, in one form."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One failure, as the run tells it.
+
+    Attributes:
+        reason: CamelCase word.
+        rank: whom the run calls guilty; None: nobody.
+        message: one line.
+        step: newest step before it; None where the run does not tell.
+        resumed_step: step of the checkpoint that it went on from.
+        lost_seconds: what it cost; 0 where the run does not tell.
+        is_in_place: whether the supervisors lived on.
+        dump_uri: where the stacks lie.
+    """
+
+    reason: str
+    rank: int | None
+    message: str
+    step: int | None
+    resumed_step: int | None
+    lost_seconds: float
+    is_in_place: bool
+    dump_uri: str | None = None
+
+
+def collect(events: Iterable[Mapping[str, Any]]) -> list[Record]:
+    """Return the records among the lines of `imagetrain run --json`, each recovery in its newest form."""
+    found: dict[object, Record] = {}
+    attempt = 0
+    for event in events:
+        if event["event"] == "restarted":
+            attempt = event["restart"]
+            found["restart", attempt] = _of_restart(event)
+        for recovery in event.get("progress", {}).get("recoveries", ()):
+            # The same generation may be told of by two attempts: each begins with a coordinator of its own.
+            found["recovery", attempt, recovery["generation"]] = _of_recovery(recovery)
+    return list(found.values())
+
+
+def _of_restart(event: Mapping[str, Any]) -> Record:
+    return Record(
+        reason=event["reason"],
+        rank=event["rank"],
+        message=event["message"],
+        step=None,
+        resumed_step=event["resumeStep"],
+        lost_seconds=event.get("lostSeconds", 0.0),
+        is_in_place=False,
+    )
+
+
+def _of_recovery(recovery: Mapping[str, Any]) -> Record:
+    return Record(
+        reason=recovery["reason"],
+        rank=recovery.get("rank"),
+        message=recovery.get("message", ""),
+        step=recovery.get("step"),
+        resumed_step=recovery.get("resumedStep"),
+        lost_seconds=recovery.get("lostSeconds", 0.0),
+        is_in_place=True,
+        dump_uri=recovery.get("dumpUri"),
+    )
