@@ -14,7 +14,16 @@ from collections.abc import Iterator
 
 from imagetrain_api import exit_codes, names, progress
 from imagetrain_trainer import errors
-from imagetrain_trainer.worker import environment, logs, metrics, outcomes, progress_block, status_server, watchdog
+from imagetrain_trainer.worker import (
+    environment,
+    logs,
+    metrics,
+    outcomes,
+    process_state,
+    progress_block,
+    status_server,
+    watchdog,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -112,11 +121,9 @@ class Supervisor:
         return process
 
     def _watch(self, process: subprocess.Popen[bytes], block: progress_block.ProgressBlock) -> watchdog.Verdict | None:
-        started_at = time.time()
+        watch = watchdog.Watch(self._worker.config.job.spec.recovery, started_at=time.monotonic())
         while process.poll() is None:
-            verdict = watchdog.find_hang(
-                block.read(), self._worker.config.job.spec.recovery, started_at=started_at, now=time.time()
-            )
+            verdict = watch.observe(block.read(), process_state.read_process(process.pid), time.monotonic())
             if verdict is not None:
                 process.kill()
                 return verdict
