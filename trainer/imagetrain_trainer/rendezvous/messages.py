@@ -67,6 +67,9 @@ class MemberReport(Document):
         default=0.0, doc="Since the training process last showed life.", minimum=0, maximum=1e9
     )
     suspect: str = setting(default="", doc="What the watchdog suspects.", choices=SUSPICIONS)
+    place: str = setting(
+        default="", doc="Where its code stands, from the stacks: `call (blocks.py:12)`.", max_length=200
+    )
     has_dump: bool = setting(default=False, doc="Whether this generation's stacks were taken here.")
     local_steps: tuple[int, ...] = setting(
         default=(), doc="Steps of the checkpoints on the local disk.", minimum=0, maximum=_MAX_STEP, max_items=256
