@@ -4,7 +4,7 @@ import json
 import pytest
 from rich import console
 
-from imagetrain_api import progress
+from imagetrain_api import progress, schema
 from imagetrain_api.exit_codes import ExitCode
 from imagetrain_client.display import histogram, json_lines, live, plain, wording
 from imagetrain_client.executor import events
@@ -14,6 +14,13 @@ STARTED = events.Started(
 )
 RESTARTED = events.Restarted(
     restart=1, max_restarts=10, reason="PeerLost", rank=1, message="It was ended.", resume_step=5, delay_seconds=1.0
+)
+RECOVERY = progress.Recovery(
+    generation=1, reason="Killed", rank=1, message="Rank 1 was killed (SIGKILL).", step=120, detected_at=1.0
+)
+LINE = "Rank 1 was killed (SIGKILL) at step 120; the group goes on from step 100 in place, 8.4 s lost."
+RECOVERED = events.Recovered(
+    recovery=schema.replace(RECOVERY, resumed_step=100, resumed_at=9.0, lost_seconds=8.4), message=LINE
 )
 EPOCH = events.EpochEnded(
     epoch=1,
@@ -36,6 +43,7 @@ ENDED = events.Ended(
     manifest_uri="s3://models/tiny/runs/r1/manifest.json",
     summary={"epochs": 3},
     restarts=1,
+    recoveries=1,
     seconds=12.5,
 )
 STOPPING = events.Stopping(cause="interrupted", request=1)
@@ -46,7 +54,7 @@ def progressed(**fields):
     return events.Progressed(progress=state, workers_ready=2, workers=2, restarts=0)
 
 
-ALL = (STARTED, progressed(step=3, loss=0.6, eta_seconds=65), EPOCH, RESTARTED, STOPPING, ENDED)
+ALL = (STARTED, progressed(step=3, loss=0.6, eta_seconds=65), EPOCH, RECOVERED, RESTARTED, STOPPING, ENDED)
 
 
 def test_plain_lines_say_each_epoch_and_change_and_progress_now_and_then():
@@ -58,6 +66,10 @@ def test_plain_lines_say_each_epoch_and_change_and_progress_now_and_then():
         now[0] += plain.SECONDS_BETWEEN_LINES
         display.show(progressed(step=3, epoch=0, images_per_second=1234.5, eta_seconds=65, loss=0.6, accuracy=0.7))
         display.show(EPOCH)
+        display.show(progressed(phase="starting", recoveries=(RECOVERY,)))
+        now[0] += plain.SECONDS_BETWEEN_LINES
+        display.show(progressed(phase="starting", recoveries=(RECOVERY,)))
+        display.show(RECOVERED)
         display.show(RESTARTED)
         display.show(STOPPING)
         display.show(ENDED)
@@ -66,6 +78,8 @@ def test_plain_lines_say_each_epoch_and_change_and_progress_now_and_then():
         "epoch 1/3  step 1/30  0 images/s",
         "epoch 1/3  step 3/30  1,234 images/s  ETA 1:05  loss 0.6000, accuracy 70.00%",
         "epoch 1/3 done  loss 0.5000, accuracy 75.00%  validation loss 0.2500, accuracy 87.50%",
+        "recovering: Rank 1 was killed (SIGKILL) at step 120",
+        LINE,
         "Restart 1 of 10 in 1 s, from step 5. Rank 1, PeerLost: It was ended.",
         "Interrupted: saving… (interrupt again to stop without saving)",
     ]
@@ -78,10 +92,12 @@ def test_every_event_is_one_json_object():
             display.show(event)
         display.write_end(ENDED, {"testAccuracy": 0.98})
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["event"] for line in lines] == ["started", "progress", "epoch", "restarted", "stopping", "finished"]
+    names = ["started", "progress", "epoch", "recovered", "restarted", "stopping", "finished"]
+    assert [line["event"] for line in lines] == names
+    assert (lines[3]["message"], lines[3]["recovery"]["lostSeconds"]) == (LINE, 8.4)
     assert lines[1]["progress"]["totalSteps"] == 30
     assert lines[2]["validationAccuracy"] == 0.875
-    assert lines[-1] | {"testAccuracy": 0.98, "exitCode": 0, "restarts": 1} == lines[-1]
+    assert lines[-1] | {"testAccuracy": 0.98, "exitCode": 0, "restarts": 1, "recoveries": 1} == lines[-1]
 
 
 def test_the_live_display_draws_every_event():
@@ -94,6 +110,7 @@ def test_the_live_display_draws_every_event():
     drawn = stream.getvalue()
     assert "Running tiny as r1" in drawn
     assert "20/30" in drawn
+    assert "the group goes on from step 100 in place" in drawn
 
 
 @pytest.mark.parametrize(

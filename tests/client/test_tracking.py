@@ -56,3 +56,48 @@ def test_the_newest_checkpoint_and_step_outlive_an_attempt():
     tracker.forget_attempt()
     observe(tracker, progress.Progress())
     assert (tracker.checkpoint_step, tracker.highest_step, tracker.phase) == (7, 9, "starting")
+
+
+def recovery(generation, **changes):
+    return progress.Recovery(
+        **{
+            "generation": generation,
+            "reason": "Killed",
+            "rank": 1,
+            "message": "Rank 1 was killed (SIGKILL).",
+            "step": 12,
+            "resumed_step": 10,
+            "resumed_at": 9.0,
+            "lost_seconds": 8.4,
+            **changes,
+        }
+    )
+
+
+def recovered(told):
+    return [event.message for event in told if isinstance(event, events.Recovered)]
+
+
+def test_a_recovery_is_told_once_when_it_is_over():
+    tracker = tracking.ProgressTracker(2)
+    running = recovery(1, resumed_at=None)
+    assert recovered(observe(tracker, chief(step=12), chief(phase="starting", recoveries=(running,)))) == []
+    told = observe(
+        tracker,
+        chief(step=13, recoveries=(recovery(1),)),
+        chief(step=14, recoveries=(recovery(1),)),
+        chief(step=20, recoveries=(recovery(1), recovery(2, rank=0, message="Rank 0 froze.", step=19))),
+    )
+    assert recovered(told) == [
+        "Rank 1 was killed (SIGKILL) at step 12; the group goes on from step 10 in place, 8.4 s lost.",
+        "Rank 0 froze at step 19; the group goes on from step 10 in place, 8.4 s lost.",
+    ]
+    assert tracker.recoveries == 2
+
+
+def test_the_next_attempt_may_count_its_generations_anew():
+    tracker = tracking.ProgressTracker(2)
+    observe(tracker, chief(step=13, recoveries=(recovery(1),)))
+    tracker.forget_attempt()
+    assert len(recovered(observe(tracker, chief(step=15, recoveries=(recovery(1),))))) == 1
+    assert tracker.recoveries == 2

@@ -160,7 +160,7 @@ def _print_published(
     console: rich_console.Console, loaded: catalog.LoadedManifest, folder: folders.RunFolder, ended: events.Ended
 ) -> None:
     artifacts.print_variants(console, loaded)
-    restarts = f", {ended.restarts} restart{'s' if ended.restarts > 1 else ''}" if ended.restarts else ""
+    restarts = "".join(f", {text}" for text in _count_restarts(ended))
     lines = (
         ("accuracy", f"{artifacts.test_accuracy(loaded.manifest)} (float model)"),
         ("time", wording.duration(ended.seconds) + restarts),
@@ -180,7 +180,7 @@ def _explain_end(request: runner.RunRequest, ended: events.Ended, resume_command
         return
     rank = f"rank {ended.rank}, " if ended.rank is not None and request.job.spec.workers > 1 else ""
     advice = OUTCOMES[ended.exit_code]
-    restarts = f" Restarts: {ended.restarts}." if ended.restarts else ""
+    restarts = f" After {' and '.join(counts)}." if (counts := _count_restarts(ended)) else ""
     click.echo(f"{failures.PROGRAM}: {rank}{ended.reason}: {ended.message}{restarts} Log: {ended.log}", err=True)
     if advice.is_retryable:
         click.echo(f"{advice.advice} {_how_to_resume(request, resume_command)}", err=True)
@@ -194,3 +194,12 @@ def _how_to_resume(request: runner.RunRequest, resume_command: str) -> str:
     except errors.TrainerError:
         pass  # the store is away: say how to resume when it is back
     return f"Resume: {resume_command}"
+
+
+def _count_restarts(ended: events.Ended) -> list[str]:
+    counts = []
+    if ended.restarts:
+        counts.append(f"{ended.restarts} restart{'s' if ended.restarts > 1 else ''}")
+    if ended.recoveries:
+        counts.append(f"{ended.recoveries} {'recoveries' if ended.recoveries > 1 else 'recovery'} in place")
+    return counts

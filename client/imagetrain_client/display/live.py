@@ -47,6 +47,8 @@ class LiveDisplay:
                 self._show_progress(event)
             case events.EpochEnded():
                 self._console.print(wording.epoch_ended(event), highlight=False)
+            case events.Recovered():
+                self._console.print(event.message, style="yellow", highlight=False, markup=False)
             case events.Restarted():
                 self._console.print(wording.restarted(event), style="yellow", highlight=False, markup=False)
                 self._draw("restarting")
@@ -81,7 +83,7 @@ class LiveDisplay:
 
 def _state_line(event: events.Progressed) -> str:
     now = event.progress
-    parts = [now.phase + (f": {now.detail}" if now.detail else "")]
+    parts = [wording.recovering(now) or now.phase + (f": {now.detail}" if now.detail else "")]
     parts.append(f"workers {event.workers_ready}/{event.workers} ready")
     if now.phase == "training":
         parts.append(f"{now.images_per_second:,.0f} images/s")

@@ -37,6 +37,8 @@ class PlainDisplay:
                 self._show_progress(event)
             case events.EpochEnded():
                 self._write(wording.epoch_ended(event))
+            case events.Recovered():
+                self._write(event.message)
             case events.Restarted():
                 self._last_phase = ""
                 self._write(wording.restarted(event))

@@ -1,6 +1,7 @@
 """Events of a run in words: pure text, shared by the live display and the plain lines."""
 
 from imagetrain_api import progress as progress_module
+from imagetrain_api import recoveries
 from imagetrain_client.executor import events
 
 _KIBI = 1024
@@ -54,6 +55,8 @@ def started(event: events.Started) -> str:
 def state(event: events.Progressed) -> str:
     """Return the state of the group in one line."""
     progress = event.progress
+    if text := recovering(progress):
+        return text
     if event.workers_ready < event.workers:
         detail = f" ({progress.detail})" if progress.detail else ""
         return f"starting: {event.workers_ready}/{event.workers} workers ready{detail}"
@@ -71,6 +74,12 @@ def state(event: events.Progressed) -> str:
     if text := validation(progress):
         parts.append(text)
     return "  ".join(parts)
+
+
+def recovering(progress: progress_module.Progress) -> str:
+    """Say that the group starts again in place, and why; an empty text where it does not."""
+    running = recoveries.running(progress.recoveries) if progress.phase == "starting" else None
+    return f"recovering: {recoveries.describe_cause(running)}" if running else ""
 
 
 def epoch_ended(event: events.EpochEnded) -> str:

@@ -59,6 +59,14 @@ class Restarted:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """The training processes were lost, and new ones went on in their place: `message` tells all of it in a line."""
+
+    recovery: progress_module.Recovery
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping:
     """Somebody asked the run to stop: the workers save first, and after a second request they do not."""
 
@@ -80,6 +88,7 @@ class Ended:
         manifest_uri: what was published.
         summary: the chief's final figures.
         restarts: starts of the group after the first.
+        recoveries: those in place, without a new start of the workers.
         seconds: length of the command's run.
     """
 
@@ -93,8 +102,9 @@ class Ended:
     manifest_uri: str | None
     summary: Mapping[str, Any]
     restarts: int
+    recoveries: int
     seconds: float
 
 
-Event = Started | Progressed | EpochEnded | Restarted | Stopping | Ended
+Event = Started | Progressed | EpochEnded | Recovered | Restarted | Stopping | Ended
 Listener = Callable[[Event], None]

@@ -93,7 +93,7 @@ def _weight(end: WorkerEnd) -> int:
     code = exit_code_of(end.status)
     if not exit_codes.OUTCOMES[code].is_retryable:
         return 0
-    if end.status < 0 or code not in (ExitCode.PREEMPTED, ExitCode.PEER_LOST):
+    if end.status < 0 or code not in (ExitCode.PREEMPTED, ExitCode.PEER_LOST, ExitCode.FENCED):
         return 1
     return 2 if code is ExitCode.PREEMPTED else 3
 

@@ -154,5 +154,6 @@ class _Run:
             manifest_uri=chief.manifest_uri if chief and code is ExitCode.DONE else None,
             summary=chief.summary if chief and code is ExitCode.DONE else {},
             restarts=self._restarts,
+            recoveries=self._tracker.recoveries,
             seconds=time.monotonic() - self._began,
         )

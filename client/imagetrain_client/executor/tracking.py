@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from imagetrain_api import progress as progress_module
+from imagetrain_api import recoveries
 from imagetrain_client.executor import events, policy
 
 
@@ -16,6 +17,8 @@ class ProgressTracker:
         self._epoch_figures: tuple[float | None, float | None] | None = None
         self.checkpoint_step: int | None = None
         self.highest_step = 0
+        self.recoveries = 0  # that were told
+        self._told_generations: set[int] = set()
 
     @property
     def phase(self) -> str:
@@ -26,15 +29,16 @@ class ProgressTracker:
         """Start afresh with the processes of the next attempt."""
         self._last = None
         self._epoch_figures = None
+        self._told_generations.clear()
 
     def observe(
         self, newest: Mapping[int, progress_module.Progress], restarts: int
-    ) -> list[events.Progressed | events.EpochEnded]:
+    ) -> list[events.Progressed | events.EpochEnded | events.Recovered]:
         """Return the events that the newest progress of each rank gives rise to."""
         chief = newest.get(policy.CHIEF)
         if chief is None or chief == self._last:
             return []
-        told: list[events.Progressed | events.EpochEnded] = []
+        told: list[events.Progressed | events.EpochEnded | events.Recovered] = [*self._find_recoveries(chief)]
         if (epoch := self._find_ended_epoch(chief)) is not None:
             told.append(epoch)
         ready = sum(progress.phase != "starting" for progress in newest.values())
@@ -44,6 +48,15 @@ class ProgressTracker:
         self.highest_step = max(self.highest_step, chief.step)
         self._last = chief
         return told
+
+    def _find_recoveries(self, chief: progress_module.Progress) -> list[events.Recovered]:
+        """Return the recoveries that are over and were not told in this attempt."""
+        fresh = [
+            each for each in recoveries.finished(chief.recoveries) if each.generation not in self._told_generations
+        ]
+        self._told_generations |= {each.generation for each in fresh}
+        self.recoveries += len(fresh)
+        return [events.Recovered(recovery=each, message=recoveries.describe(each)) for each in fresh]
 
     def _find_ended_epoch(self, chief: progress_module.Progress) -> events.EpochEnded | None:
         if chief.images == 0:  # nothing is trained yet: here the process begins, perhaps in the middle of a run
