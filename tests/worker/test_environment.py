@@ -8,6 +8,7 @@ import pytest
 
 from imagetrain_api import exit_codes, job, names, plan, worker_config
 from imagetrain_trainer import errors
+from imagetrain_trainer.rendezvous import messages
 from imagetrain_trainer.worker import environment, outcomes
 
 MANIFEST = {
@@ -44,6 +45,23 @@ def test_environment_is_parsed_and_the_scratch_folder_made(variables: dict[str, 
     assert worker.termination_path is None
 
 
+def test_members_are_by_default_one_an_endpoint(variables: dict[str, str]) -> None:
+    members = environment.read_environment(variables).members
+    assert [(each.worker, each.host) for each in members] == [(0, "digits-0-0.digits"), (1, "digits-0-1.digits")]
+
+
+def test_generation_and_its_members_are_read(variables: dict[str, str]) -> None:
+    members = (messages.Member(worker=1, host="here", collective_port=7),)
+    told = {
+        names.ENV_RANK: "0",
+        names.ENV_GENERATION: "3",
+        names.ENV_RESUME_STEP: "0",
+        names.ENV_MEMBERS: environment.encode_members(members),
+    }
+    worker = environment.read_environment({**variables, **told})
+    assert (worker.generation, worker.resume_step, worker.members) == (3, 0, members)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -53,6 +71,8 @@ def test_environment_is_parsed_and_the_scratch_folder_made(variables: dict[str, 
         (names.ENV_CONFIG, "", "IMAGETRAIN_CONFIG must be set"),
         (names.ENV_CONFIG, "/nowhere", "IMAGETRAIN_CONFIG must name a readable file"),
         (names.ENV_CPU_THREADS, "two", "IMAGETRAIN_CPU_THREADS must be an integer"),
+        (names.ENV_MEMBERS, "[1]", "IMAGETRAIN_MEMBERS must be a list of members"),
+        (names.ENV_MEMBERS, "3", "IMAGETRAIN_MEMBERS must be a list of members"),
         (names.ENV_LOG_FORMAT, "xml", "IMAGETRAIN_LOG_FORMAT must be text or json"),
     ],
 )

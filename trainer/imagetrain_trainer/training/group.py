@@ -5,8 +5,9 @@ import os
 
 import tensorflow as tf
 
-from imagetrain_api import pod_settings, worker_config
+from imagetrain_api import pod_settings
 from imagetrain_trainer import errors
+from imagetrain_trainer.rendezvous import messages
 from imagetrain_trainer.worker import environment
 
 
@@ -16,7 +17,7 @@ def configure_tensorflow(worker: environment.WorkerEnvironment) -> None:
     Raises:
         ConfigError: fewer GPUs than the job requests, and `spec.worker.allowCpu` is false.
     """
-    os.environ["TF_CONFIG"] = build_tf_config(worker.config.endpoints, worker.rank)
+    os.environ["TF_CONFIG"] = build_tf_config(worker.members, worker.rank)
     if worker.cpu_threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(worker.cpu_threads)
         tf.config.threading.set_inter_op_parallelism_threads(max(2, worker.cpu_threads))
@@ -26,9 +27,9 @@ def configure_tensorflow(worker: environment.WorkerEnvironment) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def build_tf_config(endpoints: tuple[worker_config.WorkerEndpoint, ...], rank: int) -> str:
+def build_tf_config(members: tuple[messages.Member, ...], rank: int) -> str:
     """Return the value of TF_CONFIG (TensorFlow guide, "Multi-worker training": cluster and task)."""
-    addresses = [f"{endpoint.host}:{endpoint.collective_port}" for endpoint in endpoints]
+    addresses = [f"{member.host}:{member.collective_port}" for member in members]
     return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}})
 
 
