@@ -59,6 +59,7 @@ def survive(
         workers: int,
         pace: float = jobs.PACE_SECONDS,
         server: s3_servers.VersitygwServer | None = None,
+        is_overlapping: bool = False,
     ) -> trials.Finished:
         kinds = [each.kind if isinstance(each, plan.Fault) else each for each in wanted]
         if reason := trials.missing(kinds):
@@ -77,7 +78,7 @@ def survive(
         planned = [own if isinstance(own, plan.Fault) else other for own, other in zip(wanted, drawn, strict=True)]
         trials.tell_plan(seed, planned)
         with trials.started(trial) as running:
-            faults.happen(planned, running.run, running.site)
+            (faults.overlap if is_overlapping else faults.happen)(planned, running.run, running.site)
             finished = running.finish()
         allowed = 0.0 if workers == 1 else 1e-5
         assert final_state.largest_difference(undisturbed(workers), finished.state) <= allowed

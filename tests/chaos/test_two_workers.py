@@ -14,7 +14,7 @@ def test_killed_and_stuck_ranks_are_named_and_the_group_goes_on(survive, s3_serv
 
 
 def test_a_partition_and_lost_names_cost_time_alone(survive):
-    survive("partition", "dns", workers=2)
+    survive("partition", "dns", workers=2, pace=0.15)
 
 
 @pytest.mark.parametrize("s3_server", ["versitygw"], indirect=True)

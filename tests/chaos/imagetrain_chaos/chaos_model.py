@@ -22,7 +22,7 @@ _ALLOCATION_BYTES = 16 << 20
 
 
 @keras.saving.register_keras_serializable(package="imagetrain_chaos")
-class Gate(keras.layers.Layer):
+class Gate(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
     """Passes its input on, in training only after a look into the folder."""
 
     def call(self, features: tf.Tensor, *, training: bool | None = None) -> tf.Tensor:

@@ -52,7 +52,7 @@ End = Callable[[], None]
 def fault(planned: plan.Fault, run: runs.Run, site: Site) -> Iterator[None]:
     """Wait for the fault's step, begin it, and end it with the block."""
     run.wait_for_step(planned.at_step)
-    end = _BEGIN[planned.kind](planned, run, site)
+    end = BEGIN[planned.kind](planned, run, site)
     try:
         yield
     finally:
@@ -68,6 +68,18 @@ def happen(planned: Sequence[plan.Fault], run: runs.Run, site: Site) -> None:
             if each.kind in ENDED_BY_RECOVERY:
                 run.wait_for_record(recorded + 1)
         run.wait_for_step(run.step + 1)
+
+
+def overlap(planned: Sequence[plan.Fault], run: runs.Run, site: Site) -> None:
+    """Let faults happen within the first of them, and wait until the run has got over all."""
+    with fault(planned[0], run, site):
+        over = time.monotonic() + planned[0].seconds
+        with contextlib.ExitStack() as stack:
+            for each in planned[1:]:
+                stack.enter_context(fault(each, run, site))
+            time.sleep(max(0.0, over - time.monotonic()))
+    run.wait_for_record(1)
+    run.wait_for_step(run.step + 1)
 
 
 ENDED_BY_RECOVERY = frozenset({"kill_training", "kill_supervisor", "freeze_training", "block", "out_of_memory"})
@@ -165,7 +177,7 @@ def _nothing() -> None:
     """Do nothing: the fault is over."""
 
 
-_BEGIN: Mapping[str, Callable[[plan.Fault, runs.Run, Site], End]] = {
+BEGIN: Mapping[str, Callable[[plan.Fault, runs.Run, Site], End]] = {
     "kill_training": _kill_training,
     "kill_supervisor": _kill_supervisor,
     "freeze_training": _freeze_training,
@@ -180,4 +192,3 @@ _BEGIN: Mapping[str, Callable[[plan.Fault, runs.Run, Site], End]] = {
     "clock_jump": _clock_jump,
     "disk_full": _disk_full,
 }
-assert set(_BEGIN) == plan.RANK_WIDE | plan.GROUP_WIDE

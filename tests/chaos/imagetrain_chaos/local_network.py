@@ -13,7 +13,9 @@ import pathlib
 import secrets
 import signal
 import sys
+from collections.abc import Sequence
 
+from imagetrain_api import names
 from imagetrain_cluster import errors, network, processes, tools
 
 ENV_PREFIX = "IMAGETRAIN_CHAOS_NETWORK"
@@ -32,6 +34,13 @@ _COREFILE = """\
     }}
 }}
 """
+
+
+def enter_worker(command: Sequence[str]) -> list[str]:
+    """Return a command of the hub as each worker runs it, whose rank is in its environment."""
+    inside = f'exec "$0" --net="${ENV_PREFIX}$(({names.ENV_RANK} + 1))" -- "$@"'
+    forget_hosts = ["unshare", "--mount", "/bin/sh", "-c", 'umount /etc/hosts && exec "$@"', "sh"]
+    return ["/bin/sh", "-c", inside, str(tools.find("nsenter")), *forget_hosts, *command]
 
 
 def host_name(rank: int) -> str:
@@ -66,7 +75,7 @@ class LocalNetwork:
         self._wires.create(self._workers)
         self._folder.mkdir(parents=True)
         hosts = "".join(f"{network.node_address(rank + 1)} {host_name(rank)}\n" for rank in range(self._workers))
-        (self._folder / "hosts").write_text(hosts, encoding="ascii")
+        (self._folder / "hosts").write_text(f"127.0.0.1 localhost\n{hosts}", encoding="ascii")
         corefile = _COREFILE.format(address=network.CONTROL_PLANE_ADDRESS, hosts=self._folder / "hosts")
         (self._folder / "Corefile").write_text(corefile, encoding="ascii")
         options = "options timeout:1 attempts:1"
@@ -78,7 +87,9 @@ class LocalNetwork:
 
     def prefix(self) -> list[str]:
         """Return the words before a command that run it in the hub, with the network's names."""
-        bind = f'mount --bind {self._folder}/resolv.conf /etc/resolv.conf && exec "$@"'
+        # The command itself must follow the run while names are lost: it, and no worker, finds them in /etc/hosts.
+        binds = (f"mount --bind {self._folder}/{name} /etc/{name}" for name in ("resolv.conf", "hosts"))
+        bind = f'{" && ".join(binds)} && exec "$@"'
         inside = [str(word) for word in network.enter(self._wires.control_plane)]
         return [*inside, str(tools.find("unshare")), "--mount", "/bin/sh", "-c", bind, "sh"]
 

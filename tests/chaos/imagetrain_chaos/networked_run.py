@@ -8,14 +8,10 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from imagetrain_api import names
 from imagetrain_api.worker_config import WorkerEndpoint
 from imagetrain_chaos import local_network
-from imagetrain_client.cli import main as command
+from imagetrain_client.cli import main as cli
 from imagetrain_client.executor import placement, processes
-from imagetrain_cluster import tools
-
-_ENTER = f'exec "$0" --net="${local_network.ENV_PREFIX}$(({names.ENV_RANK} + 1))" -- "$@"'
 
 
 def main() -> None:
@@ -28,13 +24,13 @@ def main() -> None:
             for rank, endpoint in enumerate(find_ports(workers))
         )
 
-    def enter(words: Sequence[str]) -> list[str]:
-        return ["/bin/sh", "-c", _ENTER, str(tools.find("nsenter")), *find_program(words)]
+    def enter(command: Sequence[str]) -> list[str]:
+        return local_network.enter_worker(find_program(command))
 
     assert os.environ[local_network.ENV_PREFIX]
     placement.loopback_endpoints = place
     processes.resolve_command = enter
-    command.main()
+    cli.main()
 
 
 if __name__ == "__main__":
