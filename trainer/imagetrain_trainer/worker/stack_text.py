@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 MAX_HEAD = 600  # what a status has room for
+_MAX_PLACE = 200  # what a report has room for (rendezvous/messages.py)
 _PY_SPY_THREAD = re.compile(r'Thread \S+ \(.*?\)(?:: "(?P<name>.*)")?$')
 _PY_SPY_FRAME = re.compile(r" {4}(?P<function>.+) \((?P<file>[^()]+?)(?::(?P<line>\d+))?\)$")
 _OWN_THREAD = re.compile(r"(Current thread|Thread) 0x[0-9a-f]+ \(most recent call first\):$")
@@ -90,7 +91,7 @@ def read_dump(text: str, *, is_busy: bool = False, is_stopped: bool = False) -> 
     guilty = find_guilty(threads)
     if guilty is None:
         return StackDump(text=text)
-    place = str(guilty.own[0]) if guilty.own else ""
+    place = str(guilty.own[0])[:_MAX_PLACE] if guilty.own else ""
     is_waiting = not is_busy and not is_stopped
     return StackDump(text=text, waits_for=_find_wait(threads, guilty) if is_waiting else "", place=place)
 

@@ -32,7 +32,7 @@ _MAX_TEXT = 1 << 20
 def take(pid: int, folder: pathlib.Path) -> stack_text.StackDump:
     """Take the stacks of a training process; what cannot be had is left out, and the dump says so.
 
-    It takes 0.3 to 2.6 s and leaves the process as it was.
+    It takes 0.3 to 2.6 s and leaves the process as it was, but for a system call that a signal interrupts.
 
     Args:
         pid: of the training process.
