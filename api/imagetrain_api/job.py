@@ -101,6 +101,17 @@ class CheckpointSettings(Document):
     """`spec.checkpoint`."""
 
     every_seconds: int = setting(default=60, doc="Seconds between two checkpoints.", minimum=1, maximum=604800)
+    every_steps: int | None = setting(
+        default=None,
+        doc="Steps between two checkpoints, in place of everySeconds and auto.",
+        minimum=1,
+        maximum=1000000000,
+    )
+    auto: bool = setting(
+        default=False,
+        doc="Choose the seconds between two checkpoints from what a save costs and how often the group fails, in place "
+        "of everySeconds.",
+    )
     keep: int = setting(default=3, doc="Newest checkpoints that are kept, beside the best.", minimum=1, maximum=1000)
 
 

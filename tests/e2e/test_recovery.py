@@ -79,8 +79,8 @@ def test_workers_of_a_killed_command_save_and_end(imagetrain, write_job, local_d
 
 def saved_steps(tmp_path: pathlib.Path, run: str) -> list[int]:
     """Return the steps of a run's complete checkpoints."""
-    found = (tmp_path / "out" / "runs" / run / "checkpoints").glob("step-*/manifest.json")
-    return sorted(int(path.parent.name.removeprefix("step-")) for path in found)
+    found = (tmp_path / "out" / "runs" / run / "checkpoints").glob("step-*/g*/manifest.json")
+    return sorted(int(path.parent.parent.name.removeprefix("step-")) for path in found)
 
 
 def worker_pid(runs: pathlib.Path, rank: int) -> int:

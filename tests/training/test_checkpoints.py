@@ -47,7 +47,7 @@ def test_newest_and_best_are_kept(run_store: storage.ObjectStore) -> None:
 def test_checkpoint_without_manifest_does_not_exist(run_store: storage.ObjectStore) -> None:
     saved = checkpoints.CheckpointStore(run_store, keep=3)
     saved.save(made(10))
-    run_store.put("checkpoints/step-000000000020/state.safetensors", b"half")
+    run_store.put("checkpoints/step-000000000020/g000001/state-00000-of-00001.safetensors", b"half")
     newest = saved.load_newest()
     assert newest is not None
     assert newest.step == 10
@@ -58,20 +58,20 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(run_store: storage.Obje
     saved = checkpoints.CheckpointStore(run_store, keep=3)
     saved.save(made(10))
     saved.save(made(20))
-    folder = "checkpoints/step-000000000020"
-    state = run_store.get(f"{folder}/state.safetensors")
+    folder = "checkpoints/step-000000000020/g000001"
+    state = run_store.get(f"{folder}/state-00000-of-00001.safetensors")
     manifest = run_store.get(f"{folder}/manifest.json")
     if damage == "flip":
-        run_store.put(f"{folder}/state.safetensors", state[:-1] + bytes([state[-1] ^ 1]))
+        run_store.put(f"{folder}/state-00000-of-00001.safetensors", state[:-1] + bytes([state[-1] ^ 1]))
     elif damage == "cut":
-        run_store.put(f"{folder}/state.safetensors", state[:50])
+        run_store.put(f"{folder}/state-00000-of-00001.safetensors", state[:50])
     elif damage == "manifest":
         run_store.put(f"{folder}/manifest.json", manifest[:20])
     elif damage == "newer":
-        document = {**json.loads(manifest), "schemaVersion": 99}
+        document = {**json.loads(manifest), "schemaVersion": 99, "readableBy": 98}
         run_store.put(f"{folder}/manifest.json", json.dumps(document).encode())
     else:
-        run_store.delete([f"{folder}/state.safetensors"])
+        run_store.delete([f"{folder}/state-00000-of-00001.safetensors"])
     newest = saved.load_newest()
     assert newest is not None
     assert newest.step == 10
@@ -80,7 +80,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(run_store: storage.Obje
 def test_only_damaged_checkpoints_is_an_error_not_a_fresh_start(run_store: storage.ObjectStore) -> None:
     saved = checkpoints.CheckpointStore(run_store, keep=3)
     saved.save(made(10))
-    run_store.put("checkpoints/step-000000000010/state.safetensors", b"x")
+    run_store.put("checkpoints/step-000000000010/g000001/state-00000-of-00001.safetensors", b"x")
     with pytest.raises(errors.DataCorruptError, match="Every checkpoint"):
         saved.load_newest()
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from imagetrain_trainer import errors
 from imagetrain_trainer.data import pack, reader
 from imagetrain_trainer.models import registry
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import checkpoints, events, loop, reporter
+from imagetrain_trainer.training import checkpoints, events, local_copies, loop, reporter, restoring, run_saves
 from imagetrain_trainer.worker import progress_block
 
 BATCH, EPOCHS = 24, 3
@@ -64,7 +65,11 @@ class Bench:
         around = loop.Surroundings(
             train=reader.DatasetReader(self.data, "train"),
             validation=reader.DatasetReader(self.data, "validation"),
-            saved=self.saved,
+            places=run_saves.Places(
+                saved=self.saved,
+                copies=local_copies.LocalCopies(self.folder),
+                start=restoring.Start(rank=0, generation=1, incarnation=secrets.token_hex(4), resume_step=None),
+            ),
             report=reporter.Reporter(block_path, 0),
             event_log=events.EventLog(self.folder / "events", self.store),
             is_stopping=is_stopping,

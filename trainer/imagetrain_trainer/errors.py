@@ -8,6 +8,7 @@
     ├── PeerLostError             a collective failed because another worker went away
     ├── PreemptedError            asked to stop; a checkpoint is saved
     ├── DiskFullError             a local disk is full
+    ├── FencedError               a newer generation of the run has taken over
     └── StorageError              object storage; the message names the URI
         ├── AccessDeniedError
         ├── BucketNotFoundError
@@ -67,6 +68,12 @@ class DiskFullError(TrainerError):
     """No space is left on a local disk or on a file:// store."""
 
     exit_code = ExitCode.DISK_FULL
+
+
+class FencedError(TrainerError):
+    """A newer generation of the run has taken over; this one may write no more checkpoints."""
+
+    exit_code = ExitCode.FENCED
 
 
 class StorageError(TrainerError):

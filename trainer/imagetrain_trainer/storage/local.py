@@ -62,7 +62,7 @@ class LocalStore(object_store.ObjectStore):
         return chunks
 
     def put(
-        self, key: str, data: bytes, *, only_if_absent: bool = False, content_type: str | None = None
+        self, key: str, data: bytes | memoryview, *, only_if_absent: bool = False, content_type: str | None = None
     ) -> object_store.ObjectInfo:
         """Write a file atomically; `content_type` has no meaning here."""
         del content_type
@@ -314,7 +314,7 @@ def _not_found(uri: str) -> errors.ObjectNotFoundError:
 
 
 def _info(key: str, status: os.stat_result) -> object_store.ObjectInfo:
-    return object_store.ObjectInfo(key, status.st_size, _etag(status))
+    return object_store.ObjectInfo(key, status.st_size, _etag(status), status.st_mtime)
 
 
 def _etag(status: os.stat_result) -> str:

@@ -39,6 +39,8 @@ class ObjectInfo:
     key: str
     size_bytes: int
     etag: str | None
+    modified_at: float = dataclasses.field(default=0.0, compare=False)
+    """Unix time of the store's own clock; 0 where it was not asked."""
 
 
 class ObjectStore(abc.ABC):
@@ -92,7 +94,7 @@ class ObjectStore(abc.ABC):
 
     @abc.abstractmethod
     def put(
-        self, key: str, data: bytes, *, only_if_absent: bool = False, content_type: str | None = None
+        self, key: str, data: bytes | memoryview, *, only_if_absent: bool = False, content_type: str | None = None
     ) -> ObjectInfo:
         """Write an object atomically: a reader sees the old bytes, the new ones, or none.
 

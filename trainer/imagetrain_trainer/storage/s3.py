@@ -99,7 +99,7 @@ class S3Store(object_store.ObjectStore):
         return buffers
 
     def put(
-        self, key: str, data: bytes, *, only_if_absent: bool = False, content_type: str | None = None
+        self, key: str, data: bytes | memoryview, *, only_if_absent: bool = False, content_type: str | None = None
     ) -> object_store.ObjectInfo:
         """Write an object; with `only_if_absent` by If-None-Match, which the server checks."""
         mode: PutMode = "create" if only_if_absent else "overwrite"
@@ -126,7 +126,9 @@ class S3Store(object_store.ObjectStore):
         etag = self._put(key, path, mode=mode, content_type=content_type)
         return object_store.ObjectInfo(key, size_bytes, etag)
 
-    def _put(self, key: str, body: bytes | pathlib.Path, *, mode: "PutMode", content_type: str | None) -> str | None:
+    def _put(
+        self, key: str, body: bytes | memoryview | pathlib.Path, *, mode: "PutMode", content_type: str | None
+    ) -> str | None:
         """Write; again when the connection breaks, for obstore retries no write whose body was under way.
 
         A server may refuse a condition before it has read the body, and then reset the connection. So a broken creation
@@ -143,7 +145,7 @@ class S3Store(object_store.ObjectStore):
         return self._put_once(key, body, mode=mode, content_type=content_type)
 
     def _put_once(
-        self, key: str, body: bytes | pathlib.Path, *, mode: "PutMode", content_type: str | None
+        self, key: str, body: bytes | memoryview | pathlib.Path, *, mode: "PutMode", content_type: str | None
     ) -> str | None:
         attributes: Any = {"Content-Type": content_type} if content_type else None
         path = self._path(key)
@@ -191,7 +193,8 @@ class S3Store(object_store.ObjectStore):
             if page is None:
                 return
             for meta in page:
-                yield object_store.ObjectInfo(meta["path"][skipped:], meta["size"], meta["e_tag"])
+                modified_at = meta["last_modified"].timestamp()
+                yield object_store.ObjectInfo(meta["path"][skipped:], meta["size"], meta["e_tag"], modified_at)
 
     def list_folders(self, prefix: str = "") -> builtins.list[str]:
         """Return the names of the folders right below a folder, by one delimiter listing."""

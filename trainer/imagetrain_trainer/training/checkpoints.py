@@ -1,18 +1,16 @@
-"""Checkpoints in object storage: a state object, then a manifest that makes it visible. No TensorFlow here.
+"""Checkpoints in object storage: the state's objects, then a manifest that makes them visible. No TensorFlow here.
 
-Layout under the run's prefix:
-
-    checkpoints/step-000000001234/state.safetensors   named arrays (safetensors: no code in it, bounds checked)
-    checkpoints/step-000000001234/manifest.json       written last: step, size, SHA-256, host state
-
-A checkpoint whose manifest is missing does not exist. Loading checks the digest and falls back to the one before.
+`checkpoint_manifest` has the layout, `checkpoint_fence` says which checkpoints count, `saving` writes them in the
+background. A checkpoint whose manifest is missing does not exist. Loading checks every digest and falls back to the
+one before.
 """
 
+import concurrent.futures
 import dataclasses
 import hashlib
-import json
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import safetensors
@@ -22,14 +20,18 @@ from numpy import typing as npt
 from imagetrain_api import names
 from imagetrain_trainer import errors
 from imagetrain_trainer.storage import store as storage
+from imagetrain_trainer.training import (
+    checkpoint_fence,
+    checkpoint_garbage,
+    checkpoint_manifest,
+    state_layout,
+)
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
-STATE_KEY = "state.safetensors"
-MANIFEST_KEY = "manifest.json"
-_PREFIX = "step-"
-_DIGITS = 12
+Place = checkpoint_manifest.Place
+_PARALLEL_READS = 4
+_UNFENCED_GENERATION = 1  # of whoever writes without a fence: tools and tests
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -42,76 +44,63 @@ class Checkpoint:
         step: global steps finished.
         arrays: every variable of model and optimizer by name.
         host: JSON-able state that is not in variables (policies, history, figures of the running epoch).
+        digest: of the arrays; empty before they are written.
     """
 
     step: int
     arrays: Arrays
     host: dict[str, Any]
+    digest: str = ""
 
 
 class CheckpointStore:
-    """The checkpoints of one run; written by the chief, read by every worker."""
+    """The checkpoints of one run; written by its saver, read by every worker."""
 
-    def __init__(self, run_store: storage.ObjectStore, *, keep: int, job: str = "") -> None:
+    def __init__(
+        self, run_store: storage.ObjectStore, *, keep: int, job: str = "", clock: Callable[[], float] = time.time
+    ) -> None:
         """Open the checkpoints.
 
         Args:
             run_store: rooted at the run's prefix.
             keep: newest checkpoints to keep.
             job: name of the job, for whoever looks for a run to resume.
+            clock: Unix time, which a manifest tells for whoever lists it.
         """
-        self._store = run_store.child(names.CHECKPOINTS_PREFIX)
+        self.objects = run_store.child(names.CHECKPOINTS_PREFIX)
+        self.fence = checkpoint_fence.FenceKeeper(self.objects)
         self._keep = keep
         self._job = job
+        self._clock = clock
 
-    def save(self, checkpoint: Checkpoint, *, best_step: int | None = None) -> None:
-        """Write a checkpoint, then delete what is neither among the newest `keep` nor the best.
-
-        A step that has a complete checkpoint already is left as it is.
-
-        Raises:
-            StorageError, DiskFullError: the storage refused; what was complete before still is.
-        """
-        folder = _folder(checkpoint.step)
-        if not self._store.exists(f"{folder}/{MANIFEST_KEY}"):
-            state = safetensors.numpy.save({key: array.copy(order="C") for key, array in checkpoint.arrays.items()})
-            self._store.put(f"{folder}/{STATE_KEY}", state)
-            manifest = {
-                "schemaVersion": SCHEMA_VERSION,
-                "job": self._job,
-                "step": checkpoint.step,
-                "sizeBytes": len(state),
-                "sha256": hashlib.sha256(state).hexdigest(),
-                "host": checkpoint.host,
-            }
-            text = json.dumps(manifest, sort_keys=True).encode()
-            self._store.put(f"{folder}/{MANIFEST_KEY}", text, content_type="application/json")
-        self._collect_garbage(best_step)
+    def places(self) -> list[Place]:
+        """Return the complete checkpoints that count, in order, one a step."""
+        fence = self.fence.held or self.fence.read()
+        complete = checkpoint_garbage.find_complete(self.objects.list())
+        return checkpoint_garbage.find_newest(complete, fence, keep=max(1, len(complete)))
 
     def steps(self) -> list[int]:
-        """Return the steps that have a complete checkpoint, in order."""
-        return sorted(
-            int(info.key.split("/")[0].removeprefix(_PREFIX))
-            for info in self._store.list()
-            if info.key.startswith(_PREFIX) and info.key.endswith(f"/{MANIFEST_KEY}")
-        )
+        """Return the steps that have a complete checkpoint that counts, in order."""
+        return [place.step for place in self.places()]
 
-    def load_newest(self) -> Checkpoint | None:
+    def load_newest(self, load: Callable[[Place], Checkpoint] | None = None) -> Checkpoint | None:
         """Return the newest whole checkpoint, or None where there is none.
+
+        Args:
+            load: reads one, where another way than `load_place` is wanted; raises the same.
 
         Raises:
             DataCorruptError: there are checkpoints, and every one is damaged.
         """
-        steps = self.steps()
         damage: errors.TrainerError | None = None
-        for step in reversed(steps):
+        for place in reversed(self.places()):
             try:
-                return self.load(step)
+                return (load or self.load_place)(place)
             except (errors.DataCorruptError, errors.ObjectNotFoundError) as error:
                 logger.warning("Checkpoint passed over: %s", error)
                 damage = error
         if damage is not None:
-            raise errors.DataCorruptError(f"Every checkpoint below {self._store.uri} is damaged; the last: {damage}")
+            raise errors.DataCorruptError(f"Every checkpoint below {self.objects.uri} is damaged; the last: {damage}")
         return None
 
     def load(self, step: int) -> Checkpoint:
@@ -121,37 +110,122 @@ class CheckpointStore:
             ObjectNotFoundError: there is none.
             DataCorruptError: its bytes do not match its manifest, or it is of a newer format.
         """
-        folder = _folder(step)
-        manifest = self._load_manifest(f"{folder}/{MANIFEST_KEY}")
-        key = f"{folder}/{STATE_KEY}"
-        state = self._store.get(key)
-        if hashlib.sha256(state).hexdigest() != manifest["sha256"]:
-            raise errors.DataCorruptError(f"{self._store.uri_of(key)} does not match the digest in its manifest.")
-        try:
-            arrays = safetensors.numpy.load(state)
-        except safetensors.SafetensorError as error:
-            raise errors.DataCorruptError(f"{self._store.uri_of(key)} is no safetensors file: {error}") from error
-        return Checkpoint(step=manifest["step"], arrays=arrays, host=manifest["host"])
+        for place in self.places():
+            if place.step == step:
+                return self.load_place(place)
+        raise errors.ObjectNotFoundError(f"{self.objects.uri} holds no checkpoint of step {step}.")
 
-    def _load_manifest(self, key: str) -> dict[str, Any]:
-        uri = self._store.uri_of(key)
-        try:
-            manifest: dict[str, Any] = json.loads(self._store.get(key))
-            version = manifest["schemaVersion"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise errors.DataCorruptError(f"{uri} is no checkpoint manifest: {error}") from error
-        if version != SCHEMA_VERSION:
-            raise errors.DataCorruptError(f"{uri} has schemaVersion {version}; this version reads {SCHEMA_VERSION}.")
+    def load_place(self, place: Place) -> Checkpoint:
+        """Return one checkpoint; raises as `load` does."""
+        manifest = self.load_manifest(place)
+
+        def read(shard: checkpoint_manifest.Shard) -> Arrays:
+            key = f"{place.folder}/{shard.key}"
+            data, uri = self.objects.get(key), self.objects.uri_of(key)
+            check_shard(data, shard, uri)
+            return decode_arrays(data, uri)
+
+        with concurrent.futures.ThreadPoolExecutor(_PARALLEL_READS) as pool:
+            return build_checkpoint(manifest, pool.map(read, manifest.shards))
+
+    def load_manifest(self, place: Place) -> checkpoint_manifest.Manifest:
+        """Return what is known of a checkpoint beside its arrays.
+
+        Raises:
+            ObjectNotFoundError: it is not there.
+            DataCorruptError: it is damaged, or of a newer format.
+        """
+        key = f"{place.folder}/{checkpoint_manifest.MANIFEST_KEY}"
+        manifest = checkpoint_manifest.decode_manifest(self.objects.get(key), self.objects.uri_of(key))
+        if manifest.place != place:
+            raise errors.DataCorruptError(f"{self.objects.uri_of(key)} is the manifest of step {manifest.place.step}.")
         return manifest
 
-    def _collect_garbage(self, best_step: int | None) -> None:
-        steps = self.steps()
-        for step in steps[: -self._keep]:
-            if step != best_step:
-                # The manifest goes first: a half-deleted checkpoint must not look complete.
-                self._store.delete([f"{_folder(step)}/{MANIFEST_KEY}"])
-                self._store.delete([f"{_folder(step)}/{STATE_KEY}"])
+    def build_manifest(
+        self, place: Place, shards: tuple[checkpoint_manifest.Shard, ...], host: dict[str, Any], *, workers: int
+    ) -> checkpoint_manifest.Manifest:
+        """Return the manifest of a state of this job."""
+        return checkpoint_manifest.Manifest(
+            place=place, job=self._job, workers=workers, shards=shards, host=host, created_at=round(self._clock(), 3)
+        )
+
+    def publish(self, manifest: checkpoint_manifest.Manifest) -> None:
+        """Make a checkpoint visible whose shards are all there.
+
+        Raises:
+            FencedError: a newer generation has begun; nothing is written.
+            StorageError, DiskFullError: the storage refused.
+        """
+        self.fence.check()
+        key = f"{manifest.place.folder}/{checkpoint_manifest.MANIFEST_KEY}"
+        self.objects.put(key, manifest.encode(), content_type="application/json")
+
+    def collect_garbage(self, best_step: int | None) -> None:
+        """Delete what is neither among the newest `keep` nor the best, and what aborted saves left.
+
+        Raises:
+            FencedError: a newer generation has begun; nothing is deleted.
+            StorageError: the storage refused.
+        """
+        self.fence.check()
+        held = self.fence.held
+        garbage = checkpoint_garbage.plan_garbage(
+            self.objects.list(),
+            held or checkpoint_fence.Fence(generation=_UNFENCED_GENERATION),
+            keep=self._keep,
+            best_step=best_step,
+        )
+        self.objects.delete(garbage.manifests)
+        self.objects.delete(garbage.others)
+
+    def save(self, checkpoint: Checkpoint, *, best_step: int | None = None) -> None:
+        """Write a checkpoint while the caller waits, and collect garbage; `saving.Saver` does it in the background.
+
+        A step that has a complete checkpoint of this generation already is left as it is.
+
+        Raises:
+            FencedError: a newer generation has begun.
+            StorageError, DiskFullError: the storage refused; what was complete before still is.
+        """
+        held = self.fence.held
+        place = Place(checkpoint.step, held.generation if held else _UNFENCED_GENERATION)
+        if not self.objects.exists(f"{place.folder}/{checkpoint_manifest.MANIFEST_KEY}"):
+            layout = state_layout.StateLayout(state_layout.describe_arrays(checkpoint.arrays), shards=1)
+            buffer = state_layout.StateBuffer(layout)
+            buffer.fill(checkpoint.arrays)
+            shards = []
+            for file, data in zip(layout.files, buffer.files(), strict=True):
+                self.objects.put(f"{place.folder}/{file.key}", data)
+                shards.append(describe_shard(file.key, data))
+            self.publish(self.build_manifest(place, tuple(shards), checkpoint.host, workers=1))
+        self.collect_garbage(best_step)
 
 
-def _folder(step: int) -> str:
-    return f"{_PREFIX}{step:0{_DIGITS}d}"
+def describe_shard(key: str, data: memoryview | bytes) -> checkpoint_manifest.Shard:
+    """Return a shard's entry in the manifest."""
+    return checkpoint_manifest.Shard(key=key, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def check_shard(data: bytes, shard: checkpoint_manifest.Shard, uri: str) -> None:
+    """Raise DataCorruptError when the bytes are not those of the manifest."""
+    if len(data) != shard.size_bytes or hashlib.sha256(data).hexdigest() != shard.sha256:
+        raise errors.DataCorruptError(f"{uri} does not match the digest in its manifest.")
+
+
+def decode_arrays(data: bytes, uri: str) -> Arrays:
+    """Return the arrays of a shard.
+
+    Raises:
+        DataCorruptError: it is no safetensors file.
+    """
+    try:
+        arrays: Arrays = safetensors.numpy.load(data)
+    except safetensors.SafetensorError as error:
+        raise errors.DataCorruptError(f"{uri} is no safetensors file: {error}") from error
+    return arrays
+
+
+def build_checkpoint(manifest: checkpoint_manifest.Manifest, parts: Iterable[Arrays]) -> Checkpoint:
+    """Return a checkpoint whose shards were read."""
+    arrays = {name: array for part in parts for name, array in part.items()}
+    return Checkpoint(step=manifest.place.step, arrays=arrays, host=manifest.host, digest=manifest.digest)

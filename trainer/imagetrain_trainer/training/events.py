@@ -22,17 +22,21 @@ class EventLog:
             for name, value in scalars.items():
                 tf.summary.scalar(name, value)
 
-    def upload(self) -> None:
-        """Copy the events so far to object storage.
+    def read(self) -> tuple[tuple[str, bytes], ...]:
+        """Return the files so far, by name: whole records, for nobody writes meanwhile."""
+        self._writer.flush()
+        return tuple((path.name, path.read_bytes()) for path in sorted(self._folder.iterdir()))
+
+    def upload(self, files: tuple[tuple[str, bytes], ...]) -> None:
+        """Copy what `read` returned to object storage; any thread may.
 
         Raises:
             StorageError: the storage refused.
         """
-        self._writer.flush()
-        for path in sorted(self._folder.iterdir()):
-            self._store.upload_file(path.name, path)
+        for name, data in files:
+            self._store.put(name, data)
 
     def close(self) -> None:
         """Write what is left and upload it."""
-        self.upload()
+        self.upload(self.read())
         self._writer.close()

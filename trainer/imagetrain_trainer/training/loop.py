@@ -15,7 +15,6 @@ from imagetrain_api import job
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import reader
 from imagetrain_trainer.training import (
-    checkpoints,
     evaluation,
     events,
     execution,
@@ -24,6 +23,7 @@ from imagetrain_trainer.training import (
     policies,
     reading,
     reporter,
+    run_saves,
     run_state,
     schedule,
     state,
@@ -69,7 +69,7 @@ class Surroundings:
 
     Attributes:
         train, validation: the splits.
-        saved: the run's checkpoints.
+        places: where checkpoints go.
         report: shares the progress.
         event_log: TensorBoard events; the chief's alone.
         is_stopping: tells whether this worker was asked to stop.
@@ -77,7 +77,7 @@ class Surroundings:
 
     train: reader.DatasetReader
     validation: reader.DatasetReader
-    saved: checkpoints.CheckpointStore
+    places: run_saves.Places
     report: reporter.Reporter
     event_log: events.EventLog | None
     is_stopping: Callable[[], bool]
@@ -119,8 +119,15 @@ class TrainingLoop:
         )
         self._evaluation = evaluation.Evaluation(group.strategy, self.model, spec, classes)
         self._variables = state.named_variables(self.model, optimizer)
-        self._saved_step: int | None = None
-        self._saved_at = time.monotonic()
+        self._saves = run_saves.RunSaves(
+            group.strategy,
+            group.workers,
+            around.places,
+            self._variables,
+            spec.checkpoint,
+            around.report,
+            around.event_log,
+        )
         self._next_steps = 1  # the first execution compiles the graph
         self.state = run_state.RunState()
         self.timed_images = 0
@@ -141,6 +148,8 @@ class TrainingLoop:
                 self._run_steps(iterator)
             except tf.errors.OpError as error:
                 raise explain(batches.explain(error)) from error
+            finally:
+                self._saves.close()
         if self._around.event_log is not None:
             self._around.event_log.close()
 
@@ -150,12 +159,12 @@ class TrainingLoop:
         while self.state.step < self._total_steps and not self.state.decided.should_stop:
             decided = self._run_execution(iterator)
             if decided.stop:
-                self._save()
+                self._save(is_last=True)
                 raise errors.PreemptedError(f"Stopped at step {self.state.step}; the checkpoint is saved.")
             is_best = self._finish_epoch() if self._is_validation_due() else False
             if decided.save or is_best:
                 self._save()
-        self._save()
+        self._save(is_last=True)
 
     @contextlib.contextmanager
     def _training_input(self) -> Iterator[tuple[inputs.TrainingInput, tf.data.Iterator]]:
@@ -174,29 +183,29 @@ class TrainingLoop:
     def _run_execution(self, iterator: tf.data.Iterator) -> execution.Signals:
         """Run some steps and return what the group decided."""
         to_epoch_end = self._steps_per_epoch - self.state.step % self._steps_per_epoch
-        steps = min(self._next_steps, to_epoch_end)
+        steps = min(self._next_steps, to_epoch_end, self._saves.longest_execution(self.state.step) or to_epoch_end)
         is_first = self._execution_count == 0
         self._execution_count += 1
         started_at = time.monotonic()
         self._around.report.enter_step(self.state.step + 1)
-        result = self._execution.run(iterator, steps, self._signals())
+        result = self._execution.run(iterator, steps, self._signals(steps))
         seconds = time.monotonic() - started_at
         self._check_finite(result)
         self._advance(result, steps, seconds)
         self._next_steps = max(1, result.signals.next_steps)
         self._report_steps(result, steps, seconds, is_first=is_first)
+        self._saves.look()
         return result.signals
 
     _execution_count = 0
     _step_seconds = EXECUTION_SECONDS
 
-    def _signals(self) -> execution.Signals:
+    def _signals(self, steps: int) -> execution.Signals:
         is_chief = self._group.is_chief
-        is_save_due = time.monotonic() - self._saved_at >= self._spec.checkpoint.every_seconds
         fitting = max(1, int(EXECUTION_SECONDS / self._step_seconds))
         return execution.Signals(
             stop=int(self._around.is_stopping()),
-            save=int(is_chief and is_save_due),
+            save=int(is_chief and self._saves.is_due(self.state.step + steps)),
             next_steps=min(fitting, self._execution.most_steps) if is_chief else 0,
         )
 
@@ -315,45 +324,27 @@ class TrainingLoop:
         if self._spec.training.batch_normalization == "local":
             state.average_statistics(self._group.strategy, self.model)
 
-    def _save(self) -> None:
-        """Save a checkpoint; every worker calls it at the same step, the chief writes."""
-        if self._saved_step == self.state.step:
-            return
+    def _save(self, *, is_last: bool = False) -> None:
+        """Begin to save a checkpoint; every worker calls it at the same step. The last one is complete on return."""
         report = self._around.report
         report.enter("checkpointing")
-        self._settle_statistics()
-        started_at = time.monotonic()
-        if self._group.is_chief:
-            arrays = state.read_variables(self._variables)
-            checkpoint = checkpoints.Checkpoint(step=self.state.step, arrays=arrays, host=self.state.as_json())
-            self._around.saved.save(checkpoint, best_step=self.state.decided.best_step)
-            if self._around.event_log is not None:
-                self._around.event_log.upload()
-        self._saved_step, self._saved_at = self.state.step, time.monotonic()
-        before = report.progress()
-        report.publish(
-            checkpoint_step=self.state.step,
-            checkpoint_count=before.checkpoint_count + 1,
-            checkpoint_seconds=before.checkpoint_seconds + self._saved_at - started_at,
-        )
+        if self._saves.saved_step != self.state.step:
+            self._settle_statistics()
+            self._saves.save(self.state)
+        if is_last:
+            self._saves.finish()
         report.enter("training")
 
     def _restore(self) -> None:
         report = self._around.report
         report.publish(total_epochs=self._spec.training.epochs, total_steps=self._total_steps)
-        checkpoint = self._around.saved.load_newest()
-        if checkpoint is not None:
-            state.write_variables(self._variables, dict(checkpoint.arrays))
-            restored = run_state.from_json(checkpoint.host)
-            self.state = dataclasses.replace(restored, generation=restored.generation + 1)
-            self._rate.factor.assign(self.state.decided.factor)
-            self._saved_step = self.state.step
-            logger.info("resuming from the checkpoint of step %d", self.state.step)
+        self.state = self._saves.restore()
+        self._rate.factor.assign(self.state.decided.factor)
         report.publish(
             step=self.state.step,
             epoch=self.state.step // self._steps_per_epoch,
             generation=self.state.generation,
-            checkpoint_step=self._saved_step,
+            checkpoint_step=self._saves.saved_step,
         )
         report.enter("training", "compiling the first step")
 
@@ -362,7 +353,7 @@ class TrainingLoop:
         best, stopping = self.state.decided.best_step, self._spec.training.early_stopping
         if stopping is None or not stopping.restore_best_weights or best is None or best == self.state.step:
             return self.state.step
-        checkpoint = self._around.saved.load(best)
+        checkpoint = self._around.places.saved.load(best)
         variables = {name: variable for name, variable in self._variables.items() if name.startswith("model/")}
         arrays = {name: array for name, array in checkpoint.arrays.items() if name.startswith("model/")}
         state.write_variables(variables, arrays)

@@ -28,10 +28,13 @@ from imagetrain_trainer.training import (
     events,
     group,
     handover,
+    local_copies,
     loop,
     pinned_data,
     reading,
     reporter,
+    restoring,
+    run_saves,
 )
 from imagetrain_trainer.worker import environment, logs, outcomes
 
@@ -121,7 +124,7 @@ def run(
         data.check(train.dataset)
         data.check(validation.dataset)
         version = f", data set version {data.pin.version}" if data.pin.version else ""
-        report.enter("starting", f"waiting for {len(config.endpoints)} worker(s){version}", "peers")
+        report.enter("starting", f"waiting for {len(worker.members)} worker(s){version}", "peers")
         strategy = group.build_strategy()  # before anything that makes TensorFlow's context
         is_stopping.listen()
         report.enter("starting", "building the model")
@@ -149,8 +152,17 @@ def _build_surroundings(
     return loop.Surroundings(
         train=train,
         validation=validation,
-        saved=checkpoints.CheckpointStore(
-            run_store, keep=config.job.spec.checkpoint.keep, job=config.job.metadata.name
+        places=run_saves.Places(
+            saved=checkpoints.CheckpointStore(
+                run_store, keep=config.job.spec.checkpoint.keep, job=config.job.metadata.name
+            ),
+            copies=local_copies.LocalCopies(worker.work_dir),
+            start=restoring.Start(
+                rank=worker.rank,
+                generation=worker.generation,
+                incarnation=worker.incarnation,
+                resume_step=worker.resume_step,
+            ),
         ),
         report=report,
         event_log=events.EventLog(event_folder, run_store) if worker.rank == 0 else None,
@@ -175,7 +187,7 @@ def _build_loop(
         options=spec.model.options,
         synchronized_batch_norm=spec.training.batch_normalization == "synchronized",
     )
-    members = loop.Group(strategy=strategy, rank=worker.rank, workers=len(worker.config.endpoints))
+    members = loop.Group(strategy=strategy, rank=worker.rank, workers=len(worker.members))
     return loop.TrainingLoop(members, spec, build, around)
 
 

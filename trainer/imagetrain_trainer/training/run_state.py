@@ -38,6 +38,7 @@ class RunState:
         epoch: figures of the running epoch.
         history: one JSON object a validated epoch.
         confusion: newest validation confusion matrix, rows are labels.
+        seconds: wall time of all starts together, up to the newest save.
     """
 
     step: int = 0
@@ -46,6 +47,7 @@ class RunState:
     epoch: EpochFigures = dataclasses.field(default_factory=EpochFigures)
     history: tuple[dict[str, Any], ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -61,4 +63,5 @@ def from_json(document: dict[str, Any]) -> RunState:
         epoch=EpochFigures(**document["epoch"]),
         history=tuple(document["history"]),
         confusion=tuple(tuple(row) for row in document["confusion"]),
+        seconds=document.get("seconds", 0.0),  # checkpoints of version 1 have none
     )

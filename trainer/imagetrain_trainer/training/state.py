@@ -1,5 +1,6 @@
 """Every variable of a run by name, read from and written to the replicas of a strategy."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ import tensorflow as tf
 from numpy import typing as npt
 
 from imagetrain_trainer import errors
+from imagetrain_trainer.training import state_layout
 
 
 def named_variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
@@ -22,16 +24,38 @@ def named_variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
     return variables
 
 
-def read_variables(variables: dict[str, keras.Variable]) -> dict[str, npt.NDArray[Any]]:
-    """Copy every variable to host memory."""
-    return {name: np.asarray(_local_copy(variable)) for name, variable in variables.items()}
+class HostArrays(Mapping[str, npt.NDArray[Any]]):
+    """The values of variables, each read when it is asked for; on the CPU without a copy, so copy before the next step.
+
+    A save copies them one by one: a second copy of the whole state never exists on the host.
+    """
+
+    def __init__(self, variables: dict[str, keras.Variable]) -> None:
+        self._variables = variables
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        return np.asarray(_local_copy(self._variables[name]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+
+def describe_variables(variables: dict[str, keras.Variable]) -> dict[str, state_layout.ArraySpec]:
+    """Return types and shapes of variables, without reading them."""
+    return {
+        name: state_layout.ArraySpec(np.dtype(tf.as_dtype(variable.dtype).as_numpy_dtype), tuple(variable.shape))
+        for name, variable in variables.items()
+    }
 
 
 def _local_copy(variable: keras.Variable) -> npt.NDArray[Any]:
     value = variable.value
     if isinstance(value, tf.distribute.DistributedValues):
         value = value.values[0]
-    return np.asarray(value.numpy())
+    return np.asarray(value.read_value())
 
 
 def write_variables(variables: dict[str, keras.Variable], arrays: dict[str, npt.NDArray[Any]]) -> None:
