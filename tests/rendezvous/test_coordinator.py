@@ -249,6 +249,18 @@ def test_stacks_that_do_not_come_are_waited_for_three_seconds():
     assert group.order(0).recoveries[-1].rank is None
 
 
+@pytest.mark.parametrize("held_up", [{"waiting_for": "input"}, {"waiting_for": "storage"}, {"phase": "checkpointing"}])
+def test_wait_for_a_rank_that_waits_within_its_own_time_is_no_hang(held_up):
+    group = Group(2)
+    group.start()
+    group.report(1, **held_up)
+    group.report(0, suspect="step")
+    group.wait(30)
+    assert group.actions() == {0: "run", 1: "run"}
+    group.report(1, **held_up, suspect="step")  # now its time is over too
+    assert group.actions() == {0: "dump", 1: "dump"}
+
+
 def test_a_suspicion_that_passes_while_stacks_are_taken_ends_nothing():
     group = Group(2)
     group.start()

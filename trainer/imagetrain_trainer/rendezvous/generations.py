@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from imagetrain_trainer.rendezvous import failures, messages, seats, settings
+from imagetrain_trainer.worker import guilt
 
 Kind = failures.Kind
 
@@ -101,8 +102,12 @@ class Generation:
         ]
 
     def suspects(self) -> list[messages.MemberReport]:
-        """Return the reports of the processes that their watchdogs suspect."""
-        return [report for report in self.running() if report.suspect]
+        """Return the reports of the processes that their watchdogs suspect.
+
+        None while the group only waits for one that waits within its own, longer time: for a storage that is away, say.
+        """
+        running = self.running()
+        return [] if guilt.is_excused(running) else [report for report in running if report.suspect]
 
     def quiet(self, now: float) -> list[int]:
         """Return the ranks that may be about to be found frozen, the longest silent first."""
