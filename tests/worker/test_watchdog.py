@@ -58,6 +58,13 @@ def test_process_that_stands_still_is_frozen_in_any_phase(phase, silent, state, 
     assert words is None or words in verdict.message
 
 
+def test_process_that_joins_the_group_has_no_heart_and_is_frozen_only_if_stopped() -> None:
+    silent = silence.Silence(start_seconds=300, beat_seconds=299, is_idle=True)
+    assert judge("starting", silent, wait="peers") is None
+    assert judge("starting", silent).suspect == "frozen"
+    assert judge("starting", silence.Silence(stopped_seconds=3), wait="peers", state="T").suspect == "frozen"
+
+
 def test_verdict_names_rank_phase_and_limit() -> None:
     overdue = silence.Silence(report_seconds=100, has_stepped=True)
     assert judge("training", overdue).message == (

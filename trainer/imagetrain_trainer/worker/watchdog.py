@@ -77,7 +77,9 @@ def find_hang(
     back; others have the run's own, `step_limit_seconds`. What compiles first has the start's time, and so have
     checkpoints and publishing, which do work of unknown length in one go.
     """
-    if (freeze := _explain_freeze(silent, process)) is not None:
+    # TensorFlow joins the group in a native call that keeps the interpreter's lock until every peer is there.
+    is_joining = report.phase == "starting" and report.waiting_for == "peers"
+    if (freeze := _explain_freeze(silent, process, has_heart=not is_joining)) is not None:
         return Verdict(suspect="frozen", message=f"Rank {report.rank} {freeze}.")
     if report.phase in _ENTERING and not silent.has_stepped:
         return _judge(report, "start", silent.start_seconds, recovery.start_timeout_seconds, "startTimeoutSeconds")
@@ -93,10 +95,12 @@ def find_hang(
     return _judge(report, suspect, silent.report_seconds, recovery.start_timeout_seconds, "startTimeoutSeconds")
 
 
-def _explain_freeze(silent: silence.Silence, process: process_state.ProcessState | None) -> str | None:
+def _explain_freeze(
+    silent: silence.Silence, process: process_state.ProcessState | None, *, has_heart: bool
+) -> str | None:
     if silent.stopped_seconds >= _STOPPED_LIMIT_SECONDS:
         return "stood still, stopped by a signal such as SIGSTOP"
-    if silent.beat_seconds <= _BEAT_LIMIT_SECONDS or not silent.is_idle:
+    if not has_heart or silent.beat_seconds <= _BEAT_LIMIT_SECONDS or not silent.is_idle:
         return None
     seconds = f"for {silent.beat_seconds:.0f} s"
     if process is not None and process.state == "D":
