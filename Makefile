@@ -52,6 +52,10 @@ test: venv versitygw cluster-tools ## Run the tests; ARGS="tests/api -k uris" ru
 chaos: venv versitygw cluster-tools ## Soak a run in faults of every kind, as root; ARGS="--seed 7 --minutes 120"
 	@PYTHONPATH=tests/chaos:tests/support:tests/cluster $(python) -m imagetrain_chaos.soak $(ARGS)
 
+.PHONY: bench-recovery
+bench-recovery: venv ## How fast a killed, frozen or blocked worker is noticed and the group trains on (45 min, idle machine)
+	@$(python) benchmarks/recovery.py $(ARGS)
+
 .PHONY: bench-goodput
 bench-goodput: venv versitygw ## Compare recovery in place with a restart of the whole job (1 h, idle machine)
 	@$(python) benchmarks/goodput.py $(ARGS)
