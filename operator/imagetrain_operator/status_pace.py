@@ -10,7 +10,7 @@ from imagetrain_operator.plan import conditions
 
 SETTLE_SECONDS = 1.0
 """In which a group that gets on is not written of: its pods come in one by one."""
-_ORDINARY_PER_SECOND = 5.0
+_ORDINARY_PER_SECOND = 2.0
 _BURST = 20
 """Ordinary steps of all jobs are written at this rate; where hundreds start at once, each waits up to an interval."""
 
