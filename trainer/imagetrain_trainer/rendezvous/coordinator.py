@@ -86,9 +86,9 @@ class Coordinator:
         """Return the newest recoveries, oldest first, with the time lost until now."""
         return self._history.recoveries(now)
 
-    def is_present(self, rank: int, incarnation: str) -> bool:
-        """Tell whether this supervisor is heard of; one that fell silent is not."""
-        return self._seats.is_present(rank, incarnation)
+    def is_silent(self, rank: int, incarnation: str) -> bool:
+        """Tell whether this supervisor was silent for so long that its connection is worth nothing."""
+        return self._seats.is_silent(rank, incarnation)
 
     def order_for(self, rank: int, incarnation: str) -> messages.Order:
         """Return what a supervisor is to do now."""
@@ -98,8 +98,11 @@ class Coordinator:
         report = self._seats.report(rank)
         if self._phase is Phase.LEAVING:
             return self._order("leave", self._message, exit_code=self._exit_codes.get(rank, self._other_exit_code))
+        if report is not None and report.is_stopping and (self._phase is Phase.WAITING or not report.has_process):
+            code = ExitCode.DONE if report.is_done else ExitCode.PREEMPTED
+            return self._order("leave", f"Rank {rank} was asked to stop.", exit_code=int(code))
         if self._phase is Phase.WAITING:
-            return self._waiting_order(rank, report)
+            return self._waiting_order(report)
         return self._order(self._action_for(rank, incarnation, report), self._message)
 
     def _action_for(self, rank: int, incarnation: str, report: messages.MemberReport | None) -> str:
@@ -112,9 +115,7 @@ class Coordinator:
             return "dump"
         return "checkpoint_and_stop" if self._current.is_growing else "run"
 
-    def _waiting_order(self, rank: int, report: messages.MemberReport | None) -> messages.Order:
-        if report is not None and report.is_stopping:
-            return self._order("leave", f"Rank {rank} was asked to stop.", exit_code=int(ExitCode.PREEMPTED))
+    def _waiting_order(self, report: messages.MemberReport | None) -> messages.Order:
         missing = self._seats.missing()
         waits = f"Waiting for {failures.name_ranks(missing).lower()}." if missing else ""
         action = "stop" if report is not None and report.has_process else "wait"

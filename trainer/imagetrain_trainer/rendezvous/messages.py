@@ -15,7 +15,7 @@ from imagetrain_api.schema import Document, setting
 MAX_MEMBERS = 256  # as `spec.workers`
 MAX_RECOVERIES = 20
 MAX_REPORT_BYTES = 32 * 1024
-MAX_HELLO_BYTES = 256 * 1024  # a report and MAX_RECOVERIES recoveries with messages of full length, in escapes
+MAX_HELLO_BYTES = 512 * 1024  # a report and MAX_RECOVERIES recoveries with messages of full length, in escapes
 MAX_ORDER_BYTES = 512 * 1024  # the same and MAX_MEMBERS members
 
 STATES = ("idle", "starting", "running", "ended")
@@ -82,6 +82,11 @@ class MemberReport(Document):
         """Tell whether a training process is there."""
         return self.state in STATES_WITH_PROCESS
 
+    @property
+    def is_done(self) -> bool:
+        """Tell whether the training process has done its work."""
+        return self.state == "ended" and self.exit_code == 0
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Order(Document):
@@ -122,6 +127,9 @@ class Hello(Document):
         default=(), doc="Those of the last order.", max_items=MAX_RECOVERIES
     )
     restarts: int = setting(default=0, doc="That of the last order.", minimum=0, maximum=_MAX_GENERATION)
+
+
+BEAT = b"\n"  # an empty line: nothing new, but the sender lives
 
 
 def encode(document: Document) -> bytes:

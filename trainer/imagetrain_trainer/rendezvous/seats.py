@@ -91,6 +91,10 @@ class Seats:
         """Tell whether a supervisor is connected and not silent."""
         return self._seats[rank].holds(incarnation) and self._seats[rank].is_present
 
+    def is_silent(self, rank: int, incarnation: str) -> bool:
+        """Tell whether a supervisor was silent for too long."""
+        return self._seats[rank].holds(incarnation) and self._seats[rank].is_frozen
+
     def usable(self) -> list[int]:
         """Return who is there and stays."""
         return [rank for rank, seat in enumerate(self._seats) if seat.is_present and not seat.is_stopping]
