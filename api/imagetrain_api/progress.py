@@ -24,6 +24,8 @@ class StorageReads(Document):
 
 
 WAITS = ("", "input", "peers", "storage")
+# What the time of a run goes to, in metrics and in the report; `recovery` is from the last finished step to the next one.
+TIME_STATES = ("training", "input_stall", "checkpoint", "evaluation", "recovery", "starting", "publishing")
 MAX_RECOVERIES_TOLD = 10  # newest ones in a report
 MAX_HEAD_CHARACTERS = 1024  # of a stack; a status holds ten
 

@@ -1,7 +1,7 @@
 import pathlib
 import re
 
-from imagetrain_api import progress
+from imagetrain_api import progress, schema
 from imagetrain_trainer.worker import metrics
 
 REFERENCE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
@@ -14,7 +14,13 @@ FULL = progress.Progress(
     eta_seconds=1.0,
     updated_at=1.0,
     seconds_by_phase={"training": 1.0},
+    recoveries=(progress.Recovery(generation=1, reason="Killed"),),
 )
+LABELS = {
+    "imagetrain_phase_seconds": {"phase"},
+    "imagetrain_goodput_seconds": {"state"},
+    "imagetrain_restarts": {"reason"},
+}
 
 
 def test_reference_lists_exactly_the_metrics_that_a_worker_serves() -> None:
@@ -29,6 +35,19 @@ def test_reference_lists_exactly_the_metrics_that_a_worker_serves() -> None:
 
 def test_each_metric_has_the_labels_that_the_reference_names() -> None:
     for family in metrics.WorkerCollector("ns", "job", lambda: FULL).collect():
-        own = {"phase"} if family.name == "imagetrain_phase_seconds" else set()
+        own = LABELS.get(family.name, set())
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == {"namespace", "job"} | own
+
+
+def test_only_the_chief_tells_of_recoveries_and_of_the_runs_time() -> None:
+    other = schema.replace(FULL, rank=1)
+    served = {family.name for family in metrics.WorkerCollector("ns", "job", lambda: other).collect()}
+    assert not served & {"imagetrain_restarts", "imagetrain_goodput_seconds"}
+
+
+def test_a_recovery_counts_once_over_all_scrapes() -> None:
+    collector = metrics.WorkerCollector("ns", "job", lambda: FULL)
+    for _ in range(3):
+        (restarts,) = (family for family in collector.collect() if family.name == "imagetrain_restarts")
+    assert [(sample.labels["reason"], sample.value) for sample in restarts.samples] == [("Killed", 1)]

@@ -1,11 +1,14 @@
 """The worker's Prometheus metrics, made from the newest progress report at each scrape (docs/metrics.md lists them)."""
 
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 import prometheus_client
 from prometheus_client import core, registry
 
 from imagetrain_api import progress
+from imagetrain_trainer.worker import goodput
 
 
 class WorkerCollector(registry.Collector):
@@ -14,6 +17,8 @@ class WorkerCollector(registry.Collector):
     def __init__(self, namespace: str, job: str, read: Callable[[], progress.Progress]) -> None:
         self._labels = {"namespace": namespace, "job": job}
         self._read = read
+        self._ledger = goodput.GoodputLedger(time.monotonic())
+        self._lock = threading.Lock()  # scrapes may meet
 
     def collect(self) -> Iterator[core.Metric]:
         """Yield every family; a figure that is not known yet is left out."""
@@ -39,7 +44,17 @@ class WorkerCollector(registry.Collector):
         yield self._counter("checkpoints", "Checkpoints saved.", report.checkpoint_count)
         yield self._step_seconds(report)
         yield from self._gauges(report)
-        yield self._seconds_by_phase(report)
+        yield self._counters_by("phase_seconds", "Wall time of this worker by phase.", "phase", report.seconds_by_phase)
+        if report.rank == 0 and report.updated_at:
+            yield from self._over_all_processes(report)
+
+    def _over_all_processes(self, report: progress.Progress) -> Iterator[core.Metric]:
+        """Yield what the chief alone can tell, for it is told of the recoveries."""
+        with self._lock:
+            spent = self._ledger.observe(report, now=time.monotonic(), unix=time.time())
+            restarts = dict(self._ledger.restarts)
+        yield self._counters_by("goodput_seconds", "Where the time since the worker's start went.", "state", spent)
+        yield self._counters_by("restarts", "Recoveries in place.", "reason", restarts)
 
     def _counter(self, name: str, documentation: str, value: float) -> core.Metric:
         family = core.CounterMetricFamily(f"imagetrain_{name}", documentation, labels=list(self._labels))
@@ -79,12 +94,11 @@ class WorkerCollector(registry.Collector):
         family.add_metric(list(self._labels.values()), cumulative, report.step_seconds_sum)
         return family
 
-    def _seconds_by_phase(self, report: progress.Progress) -> core.Metric:
-        family = core.CounterMetricFamily(
-            "imagetrain_phase_seconds", "Wall time of this worker by phase.", labels=[*self._labels, "phase"]
-        )
-        for phase, seconds in sorted(report.seconds_by_phase.items()):
-            family.add_metric([*self._labels.values(), phase], seconds)
+    def _counters_by(self, name: str, documentation: str, label: str, values: Mapping[str, float]) -> core.Metric:
+        labels = [*self._labels, label]
+        family = core.CounterMetricFamily(f"imagetrain_{name}", documentation, labels=labels)
+        for key, value in sorted(values.items()):
+            family.add_metric([*self._labels.values(), key], value)
         return family
 
 
