@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 3.0
 _MAX_BACKOFF_SECONDS = 60.0
-_MAX_ANSWER_BYTES = 65536
+_MAX_ANSWER_BYTES = 1 << 18  # ten recoveries with stacks and foreign text, every character escaped, are half of it
 _PARALLEL = 32
 
 
