@@ -159,3 +159,34 @@ def test_the_environment_names_the_processor_and_no_host():
     assert int(described["cores available"]) >= 1
     assert "ai-edge-litert" in described
     assert platform.node() not in described.values()
+
+
+def test_the_timeline_shows_goodput_and_what_was_recovered_from():
+    history = {
+        "seconds_by_phase": {"training": 42.0},
+        "timeline": {
+            "width": 10.0,
+            "columns": [{"starting": 10.0}, {"training": 10.0}, {"recovery": 5.0, "training": 5.0}],
+            "restarts": 1,
+        },
+        "recoveries": [
+            {
+                "generation": 1,
+                "reason": "Killed",
+                "rank": 1,
+                "message": "<b>Rank 1</b> was killed.",
+                "step": 12,
+                "resumedStep": 10,
+                "resumedAt": 9.0,
+                "lostSeconds": 5.0,
+            }
+        ],
+    }
+    text = build(history)
+    parsed = outline(text)
+    assert "Timeline" in parsed.texts
+    assert "Time by phase" not in parsed.texts  # that of one process alone
+    assert parsed.texts[parsed.texts.index("Goodput") + 1 :].index("50.00 %") < 3
+    line = "<b>Rank 1</b> was killed at step 12; the group goes on from step 10 in place, 5.0 s lost."
+    assert line in parsed.texts
+    assert "it came back from 1 failure." in " ".join(" ".join(parsed.texts).split())

@@ -11,8 +11,8 @@ from typing import Any, TypeGuard
 
 import jinja2
 
-from imagetrain_api import model_manifest
-from imagetrain_trainer.publish import card, charts, figures, layout
+from imagetrain_api import model_manifest, progress, recoveries, schema
+from imagetrain_trainer.publish import card, charts, figures, layout, timeline_chart
 
 MAX_MATRIX_CLASSES = 30
 _MAX_CONFUSIONS = 20
@@ -51,7 +51,8 @@ def build_report(manifest: model_manifest.ModelManifest, history: Mapping[str, A
 
     Args:
         manifest: the run; its artifacts are not shown, since the report is one of them.
-        history: `epochs`, `seconds_by_phase`, `samples`, `environment`, as history.json holds them; each may be absent.
+        history: `epochs`, `timeline`, `recoveries`, `seconds_by_phase`, `samples`, `environment`, as history.json holds
+            them; each may be absent.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("imagetrain_trainer.publish"),
@@ -72,17 +73,20 @@ def build_report(manifest: model_manifest.ModelManifest, history: Mapping[str, A
 
 def _build_view(manifest: model_manifest.ModelManifest, history: Mapping[str, Any]) -> dict[str, Any]:
     matrix = manifest.test.get("confusion_matrix", ()) if len(manifest.classes) <= MAX_MATRIX_CLASSES else ()
+    timeline = timeline_chart.build_timeline_chart(history.get("timeline", {}))
     drawn = (charts.build_chart(title, history.get("epochs", ()), series) for title, series in _CHARTS)
     return {
         "manifest": manifest,
-        "tiles": build_tiles(manifest),
+        "tiles": [*build_tiles(manifest), *_build_goodput_tile(timeline)],
         "charts": [chart for chart in drawn if chart],
         "variants": _build_variants(manifest.variants),
         "matrix": build_matrix(matrix, manifest.classes),
         "confusions": list(manifest.test.get("top_confusions", ()))[:_MAX_CONFUSIONS],
         "recalls": _build_recalls(manifest),
         "samples": history.get("samples", ()),
-        "slices": build_slices(history.get("seconds_by_phase", {})),
+        "timeline": timeline,
+        "recoveries": _describe_recoveries(history.get("recoveries", ())),
+        "slices": build_slices(history.get("seconds_by_phase", {})) if timeline is None else [],
         "splits": manifest.dataset.get("samples", {}),
         "settings": card.flatten(manifest.training),
         "environment": history.get("environment", {}),
@@ -110,6 +114,18 @@ def build_tiles(manifest: model_manifest.ModelManifest) -> list[tuple[str, str, 
         latency = figures.format_milliseconds(fastest.latency_median_ms)
         tiles.append(("Fastest model", latency, f"{fastest.format}, one image"))
     return tiles
+
+
+def _build_goodput_tile(timeline: timeline_chart.TimelineChart | None) -> list[tuple[str, str, str]]:
+    if timeline is None:
+        return []
+    note = f"of {figures.format_seconds(timeline.seconds)} trained and validated"
+    return [("Goodput", figures.format_percent(timeline.goodput), note)]
+
+
+def _describe_recoveries(told: Sequence[Mapping[str, Any]]) -> list[str]:
+    decoded = [schema.decode(progress.Recovery, each) for each in told]
+    return [recoveries.describe(each) for each in recoveries.finished(decoded)]
 
 
 def _build_variants(variants: Sequence[model_manifest.Variant]) -> list[dict[str, Any]]:
