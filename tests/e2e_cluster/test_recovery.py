@@ -31,13 +31,13 @@ SPREAD = [
     }
 ]
 
-# Kills the supervisor's child: the process that trains.
+# Kills the child of the supervisor's fork server: the process that trains.
 KILL_TRAINING = """
 import os, pathlib, signal
-for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-    parent = int(stat.read_text().rpartition(")")[2].split()[1])
-    if parent == 1:
-        os.kill(int(stat.parent.name), signal.SIGKILL)
+stats = {int(path.parent.name): path.read_text() for path in pathlib.Path("/proc").glob("[0-9]*/stat")}
+parents = {pid: int(text.rpartition(")")[2].split()[1]) for pid, text in stats.items()}
+(training,) = [pid for pid, parent in parents.items() if parents.get(parent) == 1]
+os.kill(training, signal.SIGKILL)
 """
 
 Status = dict[str, Any]
@@ -119,16 +119,28 @@ def test_group_goes_on_from_its_checkpoint_when_a_pod_is_deleted(trained: cluste
     assert status.get("restarts", 0) == before.get("restarts", 0)  # the job is not to blame
 
 
-@pytest.mark.timeout(200)  # TensorFlow starts twice, for up to 30 s each time on two cores
-def test_killed_process_counts_as_a_restart_and_names_its_worker(trained: cluster_jobs.ClusterJobs) -> None:
-    before = wait_for_checkpoint(trained)
+@pytest.mark.timeout(200)  # TensorFlow may have to start twice, for up to 30 s each time on two cores
+def test_killed_process_is_recovered_from_in_place_and_told_in_one_event(trained: cluster_jobs.ClusterJobs) -> None:
+    before, pods = wait_for_checkpoint(trained), uids(trained)
+    known = {each["message"] for each in before.get("recoveries", [])}
     pod = trained.pods(NAME)[1]["metadata"]["name"]
     trained.cluster.kubectl("exec", pod, f"--namespace={trained.namespace}", "--", sys.executable, "-c", KILL_TRAINING)
-    status = wait_for_recovery(trained, before, "training process of rank 1 killed")
-    ended = status["attempts"][-1]
-    assert (ended["reason"], ended["rank"], ended["exitCode"]) == ("InternalError", 1, 110)
-    assert "SIGKILL" in ended["message"]
-    assert status["restarts"] == before.get("restarts", 0) + 1
+
+    def is_told(status: Status) -> bool:
+        told = {event["message"] for event in trained.events(NAME) if event["reason"] == "Recovered"}
+        return bool({each["message"] for each in status.get("recoveries", [])} - known) and bool(told - known)
+
+    status = trained.wait(NAME, is_told, seconds=BACK_SECONDS, what="recovery in place")
+    recovery = status["recoveries"][-1]
+    assert (recovery["attempt"], recovery["reason"], recovery["rank"]) == (before["attempt"], "Killed", 1)
+    assert "SIGKILL" in recovery["message"]
+    assert f"the group goes on from step {recovery['resumedStep']} in place" in recovery["message"]
+    assert recovery["step"] >= recovery["resumedStep"] >= before["progress"]["checkpointStep"]
+    assert 0 < recovery["lostSeconds"] < BACK_SECONDS
+    assert (status["attempt"], status.get("restarts", 0)) == (before["attempt"], before.get("restarts", 0))
+    assert uids(trained) == pods
+    events = [event for event in trained.events(NAME) if event["message"] == recovery["message"]]
+    assert [(event["type"], event["reason"]) for event in events] == [("Warning", "Recovered")]
 
 
 def test_training_goes_on_undisturbed_while_the_api_server_is_away(
