@@ -8,19 +8,28 @@ orphan      leaves a child that outlives it, tells its process id, and ends
 tell        prints what it finds about itself as JSON
 """
 
+import itertools
 import json
 import os
+import pathlib
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from imagetrain_api import exit_codes, progress
+from imagetrain_trainer.worker import environment, outcomes, progress_block
 
 
 def main() -> None:
     """Act."""
-    word, _, number = os.environ["STAND_IN"].partition(":")
+    word, _, number = _action().partition(":")
+    if word in _REPORTING:
+        _REPORTING[word]()
     if word == "exit":
         sys.exit(int(number))
     if word == "raise":
@@ -35,6 +44,41 @@ def main() -> None:
         _say(child.pid)
     if word == "tell":
         _say(json.dumps(_describe()))
+
+
+def _action() -> str:
+    generation, rank = os.environ.get("IMAGETRAIN_GENERATION", "1"), os.environ.get("IMAGETRAIN_RANK", "0")
+    actions: dict[str, str] = json.loads(os.environ.get("STAND_IN_GENERATIONS", "{}"))
+    found = actions.get(f"{generation}.{rank}", actions.get(generation))
+    return os.environ["STAND_IN"] if found is None else found
+
+
+def _stay(phase: str, step: int) -> None:
+    block = progress_block.ProgressBlock(pathlib.Path(os.environ[environment.ENV_PROGRESS_BLOCK]))
+    for tick in itertools.count():
+        block.write(progress.Progress(phase=phase, step=step + tick // 20, updated_at=time.time()))
+        block.mark_beat(time.time())
+        time.sleep(0.05)
+
+
+def _train() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: _end(exit_codes.ExitCode.PREEMPTED, "Stopped; the checkpoint is saved."))
+    _stay("training", 5)
+
+
+def _end(code: exit_codes.ExitCode, message: str, **details: object) -> NoReturn:
+    path = pathlib.Path(os.environ[environment.ENV_OUTCOME])
+    outcomes.write_outcome(path, outcomes.build_outcome(code, message, **details))
+    os._exit(code)
+
+
+_REPORTING: dict[str, Callable[[], None]] = {
+    "train": _train,
+    "start": lambda: _stay("starting", 0),
+    "done": lambda: _end(exit_codes.ExitCode.DONE, "Published.", summary={"steps": 9}),
+    "corrupt": lambda: _end(exit_codes.ExitCode.DATA_CORRUPT, "A shard is damaged."),
+    "full": lambda: _end(exit_codes.ExitCode.DISK_FULL, "The disk is full."),
+}
 
 
 def _say(text: object) -> None:

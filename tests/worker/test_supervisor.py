@@ -1,107 +1,284 @@
+import dataclasses
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
+import waiting
 from imagetrain_api import exit_codes, job, names, plan, progress, worker_config
-from imagetrain_trainer.worker import environment, main
+from imagetrain_trainer.rendezvous import messages
+from imagetrain_trainer.worker import environment, forking, lifeline, supervisor
 
-# Says "ready", counts SIGTERM, and stays until it is killed.
-STUBBORN = (
-    "import os, signal, time\n"
-    "signal.signal(signal.SIGTERM, lambda *_: os.write(1, b'asked\\n'))\n"  # print fails within another print
-    "print('ready', flush=True)\n"
-    "while True: time.sleep(0.05)\n"
-)
+ExitCode = exit_codes.ExitCode
+SUPPORT = pathlib.Path(__file__).parents[1] / "support"
+MEMBERS = tuple(messages.Member(worker=rank, host=f"host-{rank}", collective_port=2222) for rank in range(2))
 
 
-@pytest.fixture
-def supervisor(tmp_path: pathlib.Path) -> main.Supervisor:
+class Link:
+    """A coordinator that says what a test wants."""
+
+    def __init__(self) -> None:
+        self.now = messages.Order()
+        self.told = messages.MemberReport(rank=0, incarnation="none", host="", collective_port=1)
+
+    def report(self, report: messages.MemberReport) -> None:
+        self.told = messages.decode(messages.MemberReport, messages.encode(report))
+
+    def order(self) -> messages.Order:
+        return self.now
+
+    def recoveries(self) -> tuple[progress.Recovery, ...]:
+        return self.now.recoveries
+
+
+@dataclasses.dataclass
+class Harness:
+    made: supervisor.Supervisor
+    link: Link
+    starter: forking.ForkServer
+    variables: dict[str, str]
+    outcome: progress.WorkerOutcome | None = None
+
+    def order(self, action: str, generation: int = 1, **more: object) -> None:
+        self.link.now = messages.Order(action=action, generation=generation, members=MEMBERS, **more)
+
+    def tick_until(self, reached, seconds: float = 60.0) -> None:
+        def tick() -> bool:
+            self.outcome = self.outcome or self.made.tick()
+            return reached()
+
+        waiting.until(tick, seconds=seconds)
+
+    def run(self, action: str, generation: int = 1) -> None:
+        self.variables["STAND_IN"] = action
+        self.order("run", generation)
+        self.tick_until(lambda: self.link.told.generation == generation)
+
+    def signal(self) -> None:
+        self.made._signalled_at = -1000.0  # long after the one before
+        self.made.take_signal(signal.SIGTERM, None)
+
+    @property
+    def state(self) -> str:
+        return self.link.told.state
+
+
+def build_worker(work_dir: pathlib.Path) -> environment.WorkerEnvironment:
     decoded = job.decode_job(
         {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
             "metadata": {"name": "digits"},
             "spec": {
-                "data": {"uri": "s3://datasets/digits/"},
+                "workers": 2,
+                "data": {"uri": "file:///data/"},
                 "model": {"architecture": "small_cnn", "inputShape": [8, 8, 1]},
-                "output": {"uri": "s3://models/digits/"},
+                "output": {"uri": f"file://{work_dir}/out/"},
             },
         }
     )
     config = worker_config.WorkerConfig(run_id="r1", job=decoded, endpoints=plan.kubernetes_endpoints(decoded))
-    worker = environment.WorkerEnvironment(
-        config=config, rank=0, work_dir=tmp_path, termination_path=None, cpu_threads=None, log_format="text"
+    (work_dir / "worker.json").write_text(worker_config.dump_worker_config(config))
+    return environment.WorkerEnvironment(
+        config=config,
+        rank=0,
+        work_dir=work_dir,
+        termination_path=None,
+        cpu_threads=None,
+        log_format="text",
+        incarnation="abc",
     )
-    made = main.Supervisor(worker)
-    made._block = main.progress_block.ProgressBlock(tmp_path / "block", create=True)
-    made._block.write(progress.Progress(phase="training", step=5))
-    return made
 
 
 @pytest.fixture
-def stubborn(supervisor: main.Supervisor):
-    process = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    supervisor._process = process
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
+def harness(tmp_path: pathlib.Path):
+    lifeline.become_subreaper()
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(SUPPORT),
+        names.ENV_CONFIG: str(tmp_path / "worker.json"),
+        names.ENV_WORK_DIR: str(tmp_path),
+        names.ENV_RANK: "0",
+    }
+    worker = build_worker(tmp_path)
+    with (tmp_path / "log").open("wb") as log:
+        starter = forking.ForkServer(variables, log, "stand_in_training")
+        link = Link()
+        yield Harness(supervisor.Supervisor(worker, link, starter, variables, link), link, starter, variables)
+        starter.close()
 
 
-def test_one_request_that_is_told_twice_at_once_stays_one(supervisor, stubborn) -> None:
-    supervisor._forward(signal.SIGTERM, None)
-    supervisor._forward(signal.SIGTERM, None)
-    assert stubborn.stdout.readline() == "asked\n"
-    assert stubborn.poll() is None
+def process_id(harness: Harness) -> int:
+    return harness.made._generation._process.pid
 
 
-def test_second_request_ends_the_training_process_at_once(supervisor, stubborn, monkeypatch) -> None:
-    supervisor._forward(signal.SIGTERM, None)
-    later = time.monotonic() + 1.0
-    monkeypatch.setattr(time, "monotonic", lambda: later)
-    supervisor._forward(signal.SIGTERM, None)
-    assert stubborn.wait(10) == -signal.SIGKILL
-    outcome = supervisor._judge(-signal.SIGKILL, None)
-    assert outcome.exit_code == exit_codes.ExitCode.PREEMPTED
-    assert "is lost" in outcome.message
+def test_process_is_started_once_a_generation_and_its_end_is_told(harness) -> None:
+    harness.run("exit:3")
+    harness.tick_until(lambda: harness.state == "ended")
+    assert harness.link.told.exit_code == ExitCode.INTERNAL
+    assert "ended with status 3 and no word" in harness.link.told.message
+    for _ in range(5):
+        harness.made.tick()
+    assert (harness.state, harness.link.told.generation) == ("ended", 1)
+    harness.run("exit:3", 2)
+    assert harness.link.told.generation == 2
 
 
-def test_request_before_the_first_step_ends_it_at_once_and_loses_nothing(supervisor, stubborn) -> None:
-    supervisor._block.write(progress.Progress(phase="starting"))
-    supervisor._forward(signal.SIGTERM, None)
-    assert stubborn.wait(10) == -signal.SIGKILL
-    assert "nothing is lost" in supervisor._judge(-signal.SIGKILL, None).message
+def test_what_the_process_says_of_its_end_is_told(harness) -> None:
+    harness.run("full")
+    harness.tick_until(lambda: harness.state == "ended")
+    assert harness.link.told.exit_code == ExitCode.DISK_FULL
+    assert harness.link.told.message == "The disk is full."
 
 
-@pytest.mark.parametrize(
-    ("status", "message"),
-    [
-        (-signal.SIGKILL, "ended by SIGKILL. The kernel sends it when memory runs out"),
-        (-signal.SIGSEGV, "SIGSEGV"),
-        (3, "status 3"),
-    ],
-)
-def test_end_without_a_word_is_an_internal_error_that_says_how(supervisor, status: int, message: str) -> None:
-    outcome = supervisor._judge(status, None)
-    assert outcome.exit_code == exit_codes.ExitCode.INTERNAL
-    assert message in outcome.message
+def test_outcome_of_an_earlier_generation_is_forgotten(harness) -> None:
+    harness.run("full")
+    harness.tick_until(lambda: harness.state == "ended")
+    harness.run(f"exit:{int(ExitCode.DISK_FULL)}", 2)
+    harness.tick_until(lambda: harness.state == "ended")
+    assert harness.link.told.exit_code == ExitCode.INTERNAL
 
 
-def test_hang_is_told_as_such_whatever_the_process_wrote(supervisor) -> None:
-    outcome = supervisor._judge(-signal.SIGKILL, main.watchdog.Verdict(message="silent for 99 s"))
-    assert (outcome.exit_code, outcome.message) == (exit_codes.ExitCode.HUNG, "silent for 99 s")
+def test_killed_process_is_told_by_its_signal_and_as_out_of_memory_if_the_kernel_counts_so(harness) -> None:
+    harness.run("train")
+    harness.tick_until(lambda: harness.state == "running")
+    os.kill(process_id(harness), signal.SIGKILL)
+    harness.tick_until(lambda: harness.state == "ended")
+    assert harness.link.told.exit_code == -signal.SIGKILL
+    harness.run("train", 2)
+    harness.tick_until(lambda: harness.state == "running")
+    harness.made._generation._memory_kills.has_risen = lambda: True
+    os.kill(process_id(harness), signal.SIGKILL)
+    harness.tick_until(lambda: harness.state == "ended")
+    assert harness.link.told.exit_code == ExitCode.OUT_OF_MEMORY
 
 
-def test_training_process_keeps_its_temporary_files_in_the_workers_folder(supervisor, tmp_path: pathlib.Path) -> None:
-    process = supervisor._start()
-    environ = pathlib.Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert f"TMPDIR={tmp_path}/tmp".encode() in environ
+def test_stop_ends_the_process_and_the_next_generation_follows(harness) -> None:
+    harness.run("train")
+    harness.tick_until(lambda: harness.state == "running")
+    first = process_id(harness)
+    harness.order("stop", message="Rank 1 was killed (SIGKILL).")
+    harness.tick_until(lambda: harness.state == "idle")
+    assert not pathlib.Path(f"/proc/{first}").exists()
+    shown = harness.made.read_progress()
+    assert (shown.phase, shown.detail) == ("starting", "Rank 1 was killed (SIGKILL).")
+    assert shown.step >= 5
+    harness.run("train", 2)
+    harness.tick_until(lambda: harness.state == "running")
+    assert harness.made.read_progress().generation == 2
+    harness.made._generation.kill()
+
+
+def test_new_generation_ends_a_process_that_is_still_there(harness) -> None:
+    harness.run("train")
+    harness.run("start", 2)
+    assert harness.link.told.generation == 2
+    harness.made._generation.kill()
+
+
+def test_worker_that_is_no_member_starts_nothing(harness) -> None:
+    harness.link.now = messages.Order(action="run", generation=1, members=(MEMBERS[1],))
+    harness.tick_until(harness.starter.is_ready)
+    harness.made.tick()
+    assert (harness.state, harness.link.told.generation) == ("idle", 0)
+
+
+def test_leave_gives_the_outcome_of_the_process_where_it_is_the_same(harness) -> None:
+    harness.run("done")
+    harness.tick_until(lambda: harness.state == "ended")
+    harness.order("leave", exit_code=0, message="The job is done.")
+    harness.tick_until(lambda: harness.outcome is not None)
+    assert harness.outcome.summary == {"steps": 9}
+
+
+def test_leave_gives_the_coordinators_word_where_the_process_ended_otherwise(harness) -> None:
+    harness.run("train")
+    harness.order("leave", exit_code=80, message="Rank 1 did not come back within 60 s.")
+    harness.tick_until(lambda: harness.outcome is not None)
+    assert (harness.outcome.exit_code, harness.outcome.message) == (80, "Rank 1 did not come back within 60 s.")
+
+
+def test_request_to_stop_is_passed_on_and_no_other_generation_starts(harness) -> None:
+    harness.run("train")
+    harness.tick_until(lambda: harness.state == "running")
+    harness.signal()
+    harness.tick_until(lambda: harness.state == "ended")
+    assert harness.link.told.exit_code == ExitCode.PREEMPTED
+    assert harness.link.told.is_stopping
+    harness.order("run", 2)
+    harness.tick_until(lambda: harness.outcome is not None)
+    assert harness.link.told.generation == 1
+    assert harness.outcome.message == "Stopped; the checkpoint is saved."
+
+
+def test_one_request_that_is_told_twice_at_once_stays_one(harness) -> None:
+    harness.run("train")
+    harness.tick_until(lambda: harness.state == "running")
+    harness.made.take_signal(signal.SIGTERM, None)
+    harness.made.take_signal(signal.SIGTERM, None)
+    harness.tick_until(lambda: harness.state == "ended")
+    assert harness.link.told.exit_code == ExitCode.PREEMPTED
+
+
+def test_second_request_ends_the_training_process_at_once(harness) -> None:
+    harness.run("train")
+    harness.tick_until(lambda: harness.state == "running")
+    os.kill(process_id(harness), signal.SIGSTOP)  # so that it does not heed the first
+    harness.signal()
+    harness.made.tick()
+    assert harness.outcome is None
+    harness.signal()
+    harness.tick_until(lambda: harness.outcome is not None)
+    assert harness.outcome.exit_code == ExitCode.PREEMPTED
+    assert "is lost" in harness.outcome.message
+
+
+def test_request_before_the_first_step_ends_it_at_once_and_loses_nothing(harness) -> None:
+    harness.run("start")
+    harness.signal()
+    harness.tick_until(lambda: harness.outcome is not None)
+    assert harness.outcome.exit_code == ExitCode.PREEMPTED
+    assert "nothing is lost" in harness.outcome.message
+
+
+def test_request_before_any_generation_lets_the_worker_go(harness) -> None:
+    harness.signal()
+    began = time.monotonic()
+    harness.tick_until(lambda: harness.outcome is not None)
+    assert harness.outcome.exit_code == ExitCode.PREEMPTED
+    assert time.monotonic() - began < 30
+
+
+def test_stopped_process_is_suspected_and_its_stacks_are_taken_and_kept(harness, tmp_path) -> None:
+    harness.run("train")
+    harness.tick_until(lambda: harness.state == "running")
+    os.kill(process_id(harness), signal.SIGSTOP)
+    harness.tick_until(lambda: harness.link.told.suspect == "frozen")
+    harness.order("dump")
+    harness.tick_until(lambda: harness.link.told.has_dump)
+    harness.tick_until(lambda: harness.link.told.dump_uri is not None)
+    kept = tmp_path / "out" / "runs" / "r1" / "incidents" / "generation-0001-rank-0.txt"
+    assert harness.link.told.dump_uri == kept.as_uri()
+    assert "state T" in kept.read_text()
+    harness.made._generation.kill()
+
+
+def test_recoveries_are_shown_where_the_coordinator_is(harness) -> None:
+    recovery = progress.Recovery(generation=1, reason="Killed")
+    harness.order("wait", recoveries=(recovery,))
+    harness.made.tick()
+    assert harness.made.read_progress().recoveries == (recovery,)
+
+
+def test_training_process_that_cannot_be_started_ends_the_worker(tmp_path: pathlib.Path) -> None:
+    starter = forking.ForkServer(os.environ, None, "no_such_module")
+    link = Link()
+    made = supervisor.Supervisor(build_worker(tmp_path), link, starter, os.environ, link)
+    harness = Harness(made, link, starter, {})
+    harness.order("run")
+    harness.tick_until(lambda: harness.outcome is not None)
+    starter.close()
+    assert harness.outcome.exit_code == ExitCode.INTERNAL
+    assert "cannot be started: The fork server ended with status 1" in harness.outcome.message

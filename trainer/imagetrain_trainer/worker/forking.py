@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import os
-import pathlib
 import select
 import signal
 import socket
@@ -13,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from imagetrain_trainer.worker import training_process
+from imagetrain_trainer.worker import process_state, training_process
 
 logger = logging.getLogger(__name__)
 
@@ -134,8 +133,10 @@ class _Server:
 
     def close(self) -> int:
         """End it and return its status."""
-        self.has_ended = True
         self._connection.close()
+        if not self.has_ended:
+            self.process.kill()
+        self.has_ended = True
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self.process.wait(_STUCK_SECONDS)  # it leaves by itself when its socket ends
         self.process.kill()
@@ -192,14 +193,14 @@ class _ForkedProcess:
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
-            return -signal.SIGKILL if self._state() in ("", "Z") else None
+            return None if self._is_alive() else -signal.SIGKILL
         if pid == 0:
             return None
         return os.waitstatus_to_exitcode(status)
 
     def _end_stuck_server(self) -> None:
         """End a server that is frozen, so that it does not hide its child's end."""
-        if self._state() not in ("", "Z"):
+        if self._is_alive():
             self._dead_since = None
         elif self._dead_since is None:
             self._dead_since = time.monotonic()
@@ -208,9 +209,6 @@ class _ForkedProcess:
             self._server.process.kill()
             self._dead_since = None
 
-    def _state(self) -> str:
-        """Return the letter of the process's state (proc(5)); empty: there is no such process."""
-        try:
-            return pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (OSError, IndexError):
-            return ""
+    def _is_alive(self) -> bool:
+        found = process_state.read_process(self.pid)
+        return found is not None and found.state != "Z"

@@ -33,7 +33,7 @@ class StatusServer:
             OSError: the port is taken.
         """
         handler = _make_handler(read, metrics)
-        self._server = http.server.ThreadingHTTPServer((_bind_address(host), port), handler)
+        self._server = http.server.ThreadingHTTPServer((bind_address(host), port), handler)
         self._server.daemon_threads = True
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, name="status", daemon=True).start()
@@ -44,7 +44,8 @@ class StatusServer:
         self._server.server_close()
 
 
-def _bind_address(host: str) -> str:
+def bind_address(host: str) -> str:
+    """Return the address to listen on for a host by which peers know this one: itself if loopback, else all ("")."""
     if host == "localhost":
         return "127.0.0.1"
     try:

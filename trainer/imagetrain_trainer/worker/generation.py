@@ -1,0 +1,222 @@
+"""The training process of one generation on this worker: its start, its reports, its stacks, its end."""
+
+import contextlib
+import logging
+import os
+import pathlib
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping
+
+from imagetrain_api import exit_codes, names, progress, schema
+from imagetrain_trainer.rendezvous import messages
+from imagetrain_trainer.worker import (
+    environment,
+    incidents,
+    out_of_memory,
+    outcomes,
+    process_state,
+    progress_block,
+    silence,
+    stack_text,
+    stacks,
+    training_process,
+    watchdog,
+)
+
+logger = logging.getLogger(__name__)
+
+ExitCode = exit_codes.ExitCode
+
+
+class Generation:
+    """One start of the training process."""
+
+    def __init__(
+        self,
+        worker: environment.WorkerEnvironment,
+        order: messages.Order,
+        starter: training_process.Starter,
+        variables: Mapping[str, str],
+        *,
+        step_times: silence.StepTimes,
+        now: float,
+    ) -> None:
+        """Start it.
+
+        Args:
+            worker: this supervisor's.
+            order: names the generation and its members.
+            starter: starts the process.
+            variables: the supervisor's environment.
+            step_times: of the generations before, and given those of this one.
+            now: monotonic clock, as of `tick`.
+
+        Raises:
+            StartError: it cannot be started.
+            OSError: the work folder is full.
+        """
+        self.number = order.generation
+        self._worker = worker
+        self._variables = variables
+        self._outcome_path = worker.work_dir / "outcome.json"
+        self._outcome_path.unlink(missing_ok=True)
+        self._temporary().mkdir(exist_ok=True)
+        self._block_path = worker.work_dir / "progress.block"
+        self._block = progress_block.ProgressBlock(self._block_path, create=True)
+        self._memory_kills = out_of_memory.KillCounter()
+        self._watch = watchdog.Watch(worker.config.job.spec.recovery, step_times, started_at=now)
+        self._stacks: _StackTaking | None = None
+        self._is_asked = False
+        self.report = progress.Progress(rank=worker.rank, generation=self.number)
+        self.verdict: watchdog.Verdict | None = None
+        self.outcome: progress.WorkerOutcome | None = None
+        self.status: int | None = None
+        self._process = starter.start(self._build_variables(order))
+
+    def tick(self, now: float) -> None:
+        """Look at the process."""
+        is_new = self.status is None
+        self.status = self._process.poll()
+        with contextlib.suppress(TimeoutError):  # a report that cannot be read leaves the one before
+            found = self._block.read()
+            self.report = schema.replace(found, rank=self._worker.rank, generation=self.number)
+        if self.status is None:
+            self.verdict = self._watch.observe(self.report, process_state.read_process(self._process.pid), now)
+        elif is_new:
+            self.verdict, self.outcome = None, self._explain(self.status)
+        if self._stacks is not None:
+            self._stacks.tick()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process was there at the last `tick`."""
+        return self.status is None
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since the process's newest beat."""
+        return self._watch.silent_seconds
+
+    @property
+    def dump(self) -> stack_text.StackDump | None:
+        """Its stacks, once they are taken."""
+        return self._stacks.dump if self._stacks is not None else None
+
+    @property
+    def dump_uri(self) -> str | None:
+        """Where its stacks lie, once they are there."""
+        return self._stacks.uri if self._stacks is not None else None
+
+    def take_stacks(self) -> None:
+        """Begin to take the stacks, once."""
+        if self._stacks is None:
+            self._stacks = _StackTaking(self._worker, self._process.pid, self.number, self._variables)
+
+    def ask_to_stop(self) -> None:
+        """Ask the process, once, to save and end together with its peers."""
+        if not self._is_asked:
+            self._is_asked = True
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the process now; `tick` sees its end."""
+        self._process.kill()
+
+    def close(self, seconds: float) -> None:
+        """End the process and what belongs to it, and wait for it a moment."""
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # in an uninterruptible call: it ends with its container
+            self._process.wait(seconds)
+
+    def _temporary(self) -> pathlib.Path:
+        # TensorFlow leaves traced functions in the temporary folder of a process that ends without its clean-up.
+        return self._worker.work_dir / "tmp"
+
+    def _build_variables(self, order: messages.Order) -> dict[str, str]:
+        variables = {
+            **self._variables,
+            "TMPDIR": str(self._temporary()),
+            environment.ENV_PROGRESS_BLOCK: str(self._block_path),
+            environment.ENV_OUTCOME: str(self._outcome_path),
+            names.ENV_RANK: str(order.rank_of(self._worker.rank)),
+            names.ENV_GENERATION: str(order.generation),
+            names.ENV_INCARNATION: self._worker.incarnation,
+            names.ENV_MEMBERS: environment.encode_members(order.members),
+            names.ENV_STACK_FILE: str(self._worker.work_dir / stacks.STACK_FILE),
+            names.ENV_LOG_FORMAT: "json",  # the supervisor's log has the format that was asked for
+        }
+        if order.resume_step is not None:
+            variables[names.ENV_RESUME_STEP] = str(order.resume_step)
+        return variables
+
+    def _explain(self, status: int) -> progress.WorkerOutcome:
+        """Return what the end of the process means."""
+        written = outcomes.read_outcome(self._outcome_path)
+        if written is not None and written.exit_code == status:
+            return written
+        if status == -signal.SIGKILL and self._memory_kills.has_risen():
+            message = f"The training process used too much memory at step {self.report.step}, and the kernel killed it."
+            return outcomes.build_outcome(ExitCode.OUT_OF_MEMORY, message)
+        if status < 0:
+            message = f"The training process was ended by {signal.Signals(-status).name}."
+            return outcomes.build_outcome(ExitCode.INTERNAL, message)
+        message = f"The training process ended with status {status} and no word; its log has more."
+        return outcomes.build_outcome(ExitCode.INTERNAL, message)
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended, for a report: its signal where no more is known than that."""
+        if self.status is None or self.outcome is None:
+            return None
+        is_plain_signal = self.status < 0 and self.outcome.exit_code == ExitCode.INTERNAL
+        return self.status if is_plain_signal else self.outcome.exit_code
+
+
+class _StackTaking:
+    """Takes the stacks on a thread, for it takes seconds, and then uploads them."""
+
+    def __init__(
+        self, worker: environment.WorkerEnvironment, pid: int, generation: int, variables: Mapping[str, str]
+    ) -> None:
+        self._worker = worker
+        self._pid = pid
+        self._generation = generation
+        self._variables = variables
+        self._taken: stack_text.StackDump | None = None
+        self._thread = threading.Thread(target=self._take, name="stacks", daemon=True)
+        self._upload: subprocess.Popen[bytes] | None = None
+        self.dump: stack_text.StackDump | None = None
+        self.uri: str | None = None
+        self._thread.start()
+
+    def _take(self) -> None:
+        try:
+            self._taken = stacks.take(self._pid, self._worker.work_dir)
+        except OSError as error:
+            self._taken = stack_text.StackDump(text=f"The stacks could not be taken: {error}.\n")
+
+    def tick(self) -> None:
+        """Start the upload when there is something, and wait for it without blocking."""
+        if self.dump is None and self._taken is not None:
+            self.dump = self._taken
+            logger.warning("stacks of process %d: %s", self._pid, stack_text.head(self.dump.text) or "nothing to tell")
+            self._start_upload(self.dump)
+        if self._upload is not None and (status := self._upload.poll()) is not None:
+            self._upload = None
+            config = self._worker.config
+            if status == 0:
+                self.uri = incidents.build_uri(config.job, config.run_id, self._generation, self._worker.rank)
+
+    def _start_upload(self, dump: stack_text.StackDump) -> None:
+        try:
+            self._upload = incidents.start_upload(
+                dump,
+                self._worker.work_dir,
+                generation=self._generation,
+                rank=self._worker.rank,
+                variables=self._variables,
+            )
+        except OSError as error:
+            logger.warning("the stacks cannot be kept: %s", os.strerror(error.errno or 0))
