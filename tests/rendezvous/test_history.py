@@ -124,8 +124,9 @@ def test_the_guilty_ranks_stacks_are_named_even_when_they_come_late(uris, expect
     group.start()
     _fail(group, 10)
     for rank, uri in uris.items():
-        group.report(rank, dump_uri=uri)
+        group.report(rank, dump_uri=uri, dump_head=f"head of {uri}")
     assert _record(group).dump_uri == expected
+    assert _record(group).dump_head == (f"head of {expected}" if expected else "")
 
 
 def test_a_restarted_coordinator_goes_on_counting_the_time_of_an_open_record():

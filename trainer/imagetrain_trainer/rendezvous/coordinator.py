@@ -191,7 +191,7 @@ class Coordinator:
         if not self._seats.take(report, self._now):
             return
         if report.dump_uri and report.generation == self._history.explained:
-            self._history.note_dump(report.rank, report.dump_uri)
+            self._history.note_dump(report.rank, report.dump_uri, report.dump_head)
         if report.generation > self._number:
             self._adopt(report)
         elif report.generation == self._number and self._current.has(report.rank, report.incarnation):

@@ -114,10 +114,10 @@ class History:
             return 0.0
         return float(min(2 ** min(self._fruitless - 1, 30), self._limits.longest_backoff_seconds))
 
-    def note_dump(self, rank: int, uri: str) -> None:
+    def note_dump(self, rank: int, uri: str, head: str = "") -> None:
         """Note where the stacks of the newest failure lie: those of the guilty rank, else the first that are told."""
         if self._records and (self._records[-1].dump_uri is None or self._records[-1].rank == rank):
-            self._change_last(dump_uri=uri)
+            self._change_last(dump_uri=uri, dump_head=head)
 
     def _is_publishing(self, report: messages.MemberReport) -> bool:
         return report.phase in _AFTER_TRAINING and report.step >= self._best_step and report.state != _STARTING

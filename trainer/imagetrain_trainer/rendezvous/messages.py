@@ -76,6 +76,9 @@ class MemberReport(Document):
     )
     is_stopping: bool = setting(default=False, doc="Whether the supervisor was asked to stop (SIGTERM).")
     dump_uri: str | None = setting(default=None, doc="Where this generation's stacks lie.", max_length=1024)
+    dump_head: str = setting(
+        default="", doc="Their innermost calls, in a line.", max_length=progress.MAX_HEAD_CHARACTERS
+    )
 
     @property
     def has_process(self) -> bool:
