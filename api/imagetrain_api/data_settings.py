@@ -66,7 +66,11 @@ class CacheSettings(Document):
 class DataSettings(Document):
     """`spec.data`: a data set made by `imagetrain data pack`."""
 
-    uri: str = setting(doc="Where dataset.json lies.", syntax=uris.SYNTAX, max_bytes=512)
+    uri: str = setting(
+        doc="Where dataset.json lies. One that ends in /latest is the version that latest.json beside it names.",
+        syntax=uris.SYNTAX,
+        max_bytes=512,
+    )
     sampling: SamplingSettings = setting(default_factory=SamplingSettings, doc="How often each class appears.")
     cache: CacheSettings | None = setting(default=None, doc="Disk cache of a worker; absent: none.")
     read_ahead: str = setting(

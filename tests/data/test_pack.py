@@ -267,6 +267,16 @@ def test_places_inside_each_other_are_told_on_any_store(source, destination, is_
         pack.check_places(source, destination)
 
 
+@pytest.mark.parametrize(
+    "destination", ["s3://photos/set/latest", "s3://photos/set/latest/", "latest", "/srv/latest//"]
+)
+def test_a_destination_that_means_another_version_is_refused(npz, destination):
+    for check in (pack.check_places, pack.pack):
+        with pytest.raises(errors.ConfigError, match=r"destination must not be called latest, .* Name the version"):
+            check(npz, destination)
+    pack.check_places(npz, destination.replace("latest", "latest-2"))
+
+
 def test_a_destination_that_is_a_file_is_refused(npz, tmp_path):
     (tmp_path / "out").write_text("x")
     with pytest.raises(errors.StorageError, match="out"):

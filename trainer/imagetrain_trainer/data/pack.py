@@ -25,6 +25,7 @@ from imagetrain_trainer.data import (
     pack_worker,
     source_kinds,
     sources,
+    versions,
 )
 from imagetrain_trainer.data.pack_options import PackOptions
 from imagetrain_trainer.data.pack_run import OnProgress, PackProgress
@@ -100,6 +101,7 @@ def pack(
     """
     options = options or PackOptions()
     report = on_progress or (lambda _: None)
+    _check_name(destination)
     if not isinstance(source, sources.Source):
         check_places(source, destination)
     objects = store.open_store(destination, s3)
@@ -124,7 +126,13 @@ def pack(
 
 
 def check_places(source: str | pathlib.Path, destination: str) -> None:
-    """Raise `errors.ConfigError` when the destination lies inside the source, which would then change meanwhile."""
+    """Check that a destination can be told from the source and from other data sets.
+
+    Raises:
+        errors.ConfigError: it lies inside the source, which would then change meanwhile; or it is called `latest`, so
+            that its URI would mean another version.
+    """
+    _check_name(destination)
     text = str(source)
     if text.startswith("s3://") and destination.startswith("s3://"):
         is_inside = f"{destination.rstrip('/')}/".startswith(f"{text.rstrip('/')}/")
@@ -135,6 +143,15 @@ def check_places(source: str | pathlib.Path, destination: str) -> None:
         is_inside = pathlib.Path(text.removeprefix("file://")).resolve() in (target, *target.parents)
     if is_inside:
         raise errors.ConfigError(f"destination must lie outside the source {text!r}, got {destination!r}.")
+
+
+def _check_name(destination: str) -> None:
+    if destination.rstrip("/").rpartition("/")[2] == versions.LATEST:
+        raise errors.ConfigError(
+            f"destination must not be called {versions.LATEST}, which stands for the version that "
+            f"{versions.LATEST_KEY} beside it names, got {destination!r}. Name the version, such as .../v2/; "
+            "--latest then makes it the latest."
+        )
 
 
 def _check_destination(objects: store.ObjectStore) -> dict[str, store.ObjectInfo]:
