@@ -134,7 +134,7 @@ def build_product(case: Case, batches: int) -> tf.data.Dataset:
     spec = job.decode_job(manifest).spec
     layout = blocks.plan([BATCH * batches], sum(map(len, case.payloads)) * batches)
     order = sampler.Sampler(layout, BATCH, seed=0)
-    changes = batch_changes.BatchChanges(spec, order, iter([(step, 0) for step in range(batches)]))
+    changes = batch_changes.BatchChanges(spec, order, iter([(step, 0) for step in range(batches)]), world_size=1)
     image = dataset.ImageFacts(
         encoding=case.encoding,
         channels=3,
@@ -147,7 +147,12 @@ def build_product(case: Case, batches: int) -> tf.data.Dataset:
     )
     made = (build_batch(case, order.batch_records(step)) for step in range(batches))
     return pipeline.DecodePipeline(
-        made, image, spec.model.input_shape, companions=changes.draw, signature=changes.signature
+        made,
+        image,
+        spec.model.input_shape,
+        most_images=BATCH,
+        companions=changes.draw,
+        signature=changes.signature,
     ).dataset
 
 

@@ -65,7 +65,7 @@ def smooth(height, width, channels):
 def decode(batches, image, shape):
     return [
         {name: tensor.numpy() for name, tensor in item.items()}
-        for item in pipeline.DecodePipeline(batches, image, shape)
+        for item in pipeline.DecodePipeline(batches, image, shape, most_images=8)
     ]
 
 
@@ -146,7 +146,12 @@ def changed(payloads, kind, image, shape, **companions):
         name: tf.TensorSpec((None, *array.shape[1:]), tf.as_dtype(array.dtype)) for name, array in companions.items()
     }
     (item,) = pipeline.DecodePipeline(
-        [batch_of(payloads, kind)], image, shape, companions=lambda _: companions, signature=signature
+        [batch_of(payloads, kind)],
+        image,
+        shape,
+        most_images=len(payloads),
+        companions=lambda _: companions,
+        signature=signature,
     )
     return {name: tensor.numpy() for name, tensor in item.items()}
 
@@ -246,6 +251,7 @@ def test_an_image_of_another_size_than_its_record_says_is_named():
         [batch],
         facts("jpeg", 3),
         (8, 8, 3),
+        most_images=1,
         companions=lambda _: {"windows": WINDOWS[:1]},
         signature={"windows": tf.TensorSpec((None, 4), tf.int32)},
     )
@@ -272,13 +278,15 @@ def test_an_error_of_the_reader_keeps_its_type():
         yield batch_of([b"1" * 64], "raw")
         raise errors.StorageUnavailableError("s3://data/x did not answer")
 
-    decoder = pipeline.DecodePipeline(fail(), facts("raw", 1, 8, 8), (8, 8, 1))
+    decoder = pipeline.DecodePipeline(fail(), facts("raw", 1, 8, 8), (8, 8, 1), most_images=1)
     with pytest.raises(errors.StorageUnavailableError, match="s3://data/x did not answer"):
         list(decoder)
 
 
 def test_explain_leaves_foreign_errors_alone():
-    decoder = pipeline.DecodePipeline([batch_of([encoded(smooth(8, 8, 1))], "png")], facts("png", 1), (8, 8, 1))
+    decoder = pipeline.DecodePipeline(
+        [batch_of([encoded(smooth(8, 8, 1))], "png")], facts("png", 1), (8, 8, 1), most_images=1
+    )
     list(decoder)
     error = tf.errors.UnavailableError(None, None, "another worker is gone")
     assert decoder.explain(error) is error
@@ -295,4 +303,4 @@ def test_explain_leaves_foreign_errors_alone():
 )
 def test_an_input_shape_that_the_images_cannot_take_is_refused(shape, rule):
     with pytest.raises(errors.ConfigError, match=rule):
-        pipeline.DecodePipeline([], facts("png", 3), shape)
+        pipeline.DecodePipeline([], facts("png", 3), shape, most_images=1)

@@ -71,6 +71,16 @@ def test_the_workers_parts_make_up_the_batch_in_rank_order(layout, batch_size, s
     assert np.concatenate(parts).tolist() == plan.batch_records(step).tolist()
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
+    positions = [plan.worker_positions(step, rank, world_size) for rank in range(world_size)]
+    assert [len(part) for part in positions] == sizes
+    assert np.concatenate(positions).tolist() == list(plan.batch_positions(step))
+
+
+@hypothesis.given(records, batch_sizes, st.integers(0, 3))
+def test_the_positions_of_an_epochs_steps_count_through_it(count, batch_size, epoch):
+    plan = sampler.Sampler(small(count), batch_size)
+    steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
+    assert [position for step in steps for position in plan.batch_positions(step)] == list(range(count))
 
 
 @hypothesis.given(layouts, batch_sizes, seeds, st.integers(0, 200), st.booleans())

@@ -14,7 +14,7 @@ ALL = ts.AugmentationSettings(flip="both", shift=0.2, rotation_degrees=30, zoom=
 def applied(
     settings: ts.AugmentationSettings, ids: npt.NDArray[np.int64] = IDS, epoch: int = 0
 ) -> npt.NDArray[np.uint8]:
-    transforms = augmentation.draw_transforms(settings, seed=1, epoch=epoch, record_ids=ids, height=12, width=10)
+    transforms = augmentation.draw_transforms(settings, seed=1, epoch=epoch, positions=ids, height=12, width=10)
     return augmentation.apply_transforms(tf.constant(IMAGES[ids]), tf.constant(transforms), settings.fill).numpy()
 
 
@@ -48,9 +48,7 @@ def test_each_epoch_draws_anew_and_the_same_epoch_draws_the_same() -> None:
 
 def test_changes_stay_within_their_settings() -> None:
     settings = ts.AugmentationSettings(shift=0.25)
-    transforms = augmentation.draw_transforms(
-        settings, seed=0, epoch=0, record_ids=np.arange(5000), height=40, width=20
-    )
+    transforms = augmentation.draw_transforms(settings, seed=0, epoch=0, positions=np.arange(5000), height=40, width=20)
     assert np.abs(transforms[:, 2]).max() <= 0.25 * 20
     assert np.abs(transforms[:, 5]).max() <= 0.25 * 40
     assert np.abs(transforms[:, 2]).max() > 0.24 * 20
@@ -61,7 +59,7 @@ def test_one_change_never_moves_another() -> None:
     with_zoom = ts.AugmentationSettings(shift=0.25, flip="horizontal")
 
     def shifts(settings: ts.AugmentationSettings) -> npt.NDArray[np.float32]:
-        return augmentation.draw_transforms(settings, seed=0, epoch=0, record_ids=IDS, height=40, width=20)[:, 5]
+        return augmentation.draw_transforms(settings, seed=0, epoch=0, positions=IDS, height=40, width=20)[:, 5]
 
     np.testing.assert_array_equal(shifts(shift_alone), shifts(with_zoom))
 
@@ -70,7 +68,7 @@ def test_rotation_turns_about_the_centre() -> None:
     image = np.zeros((1, 11, 11, 1), np.uint8)
     image[0, 5, 5] = 255
     settings = ts.AugmentationSettings(rotation_degrees=180)
-    transforms = augmentation.draw_transforms(settings, seed=5, epoch=0, record_ids=np.arange(1), height=11, width=11)
+    transforms = augmentation.draw_transforms(settings, seed=5, epoch=0, positions=np.arange(1), height=11, width=11)
     assert (
         augmentation.apply_transforms(tf.constant(image), tf.constant(transforms), "constant").numpy()[0, 5, 5] == 255
     )
@@ -80,7 +78,7 @@ def windows(
     crop: ts.CropSettings, ids: npt.NDArray[np.int64], height: int = 375, width: int = 500, epoch: int = 0
 ) -> npt.NDArray[np.int32]:
     heights, widths = np.full(len(ids), height, np.int32), np.full(len(ids), width, np.int32)
-    return augmentation.draw_windows(crop, seed=1, epoch=epoch, record_ids=ids, heights=heights, widths=widths)
+    return augmentation.draw_windows(crop, seed=1, epoch=epoch, positions=ids, heights=heights, widths=widths)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +146,8 @@ def test_windows_do_not_depend_on_how_a_batch_is_cut(world: int) -> None:
 
 
 def test_mirrored_images_are_those_that_the_transform_mirrors() -> None:
-    transforms = augmentation.draw_transforms(ALL, seed=4, epoch=2, record_ids=IDS, height=12, width=10)
-    flips = augmentation.draw_flips(ALL, seed=4, epoch=2, record_ids=IDS)
+    transforms = augmentation.draw_transforms(ALL, seed=4, epoch=2, positions=IDS, height=12, width=10)
+    flips = augmentation.draw_flips(ALL, seed=4, epoch=2, positions=IDS)
     determinants = transforms[:, 0] * transforms[:, 4] - transforms[:, 1] * transforms[:, 3]
     np.testing.assert_array_equal(determinants < 0, flips[:, 0] != flips[:, 1])
 

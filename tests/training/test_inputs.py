@@ -25,13 +25,23 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> reader.DatasetReader:
     return reader.DatasetReader(storage.open_store(str(folder / "set")), "train")
 
 
-def spec_of(input_shape: tuple[int, ...] = (9, 7, 1), **training: Any) -> job.JobSpec:
+@pytest.fixture(scope="module")
+def skewed(tmp_path_factory: pytest.TempPathFactory) -> reader.DatasetReader:
+    """One image of ten is of the second class."""
+    folder: pathlib.Path = tmp_path_factory.mktemp("skewed")
+    images = np.random.default_rng(2).integers(0, 256, (230, 9, 7, 1)).astype(np.uint8)
+    np.savez(folder / "x.npz", x=images, y=(np.arange(230) % 10 == 0).astype(int))
+    pack.pack(folder / "x.npz", str(folder / "set"))
+    return reader.DatasetReader(storage.open_store(str(folder / "set")), "train")
+
+
+def spec_of(input_shape: tuple[int, ...] = (9, 7, 1), balance: str = "none", **training: Any) -> job.JobSpec:
     manifest = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
         "metadata": {"name": "inputs"},
         "spec": {
-            "data": {"uri": "s3://set/x"},
+            "data": {"uri": "s3://set/x", "sampling": {"balance": balance}},
             "model": {"architecture": "small_cnn", "inputShape": list(input_shape)},
             "training": {"globalBatchSize": BATCH, "epochs": EPOCHS, "seed": 3, **training},
             "output": {"uri": "s3://out/x"},
@@ -85,6 +95,24 @@ def test_every_record_comes_exactly_once_an_epoch(records: reader.DatasetReader)
         ids = np.concatenate([step[0]["record_ids"] for step in epoch])
         assert sorted(ids.tolist()) == list(range(records.records))
     assert [s[0]["record_ids"].tolist() for s in steps[:half]] != [s[0]["record_ids"].tolist() for s in steps[half:]]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("changes", [CROPPED, {"augmentation": {"rotationDegrees": 20}}])
+def test_copies_of_an_image_in_a_balanced_epoch_differ_and_do_so_alike_at_any_group_size(
+    skewed: reader.DatasetReader, world: int, changes: dict[str, Any]
+) -> None:
+    spec = spec_of(**changes, balance="classes")
+    straight = read_steps(skewed, spec)
+    parts = straight if world == 1 else read_steps(skewed, spec, world=world)
+    shown: dict[int, list[bytes]] = {}
+    for alone, together in zip(straight, parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate([part["images"] for part in together]), alone[0]["images"])
+        for record_id, image in zip(alone[0]["record_ids"], alone[0]["images"], strict=True):
+            shown.setdefault(int(record_id), []).append(image.tobytes())
+    copies = {record_id: images for record_id, images in shown.items() if len(images) > 2 * EPOCHS}
+    assert copies
+    assert all(len(set(images)) > len(images) // 2 for images in copies.values())
 
 
 @pytest.mark.parametrize("changes", [AUGMENTED, CROPPED_AND_FLIPPED])

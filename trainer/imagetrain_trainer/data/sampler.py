@@ -92,17 +92,30 @@ class Sampler:
 
         Records that lie together come together, so that the contiguous parts of the workers read little twice.
         """
-        epoch, batch = self.position(step)
-        start = batch * self.records // self.steps_per_epoch
-        stop = (batch + 1) * self.records // self.steps_per_epoch
+        epoch, _ = self.position(step)
+        positions = self.batch_positions(step)
         if self.order is Order.STORED:
-            return np.arange(start, stop, dtype=np.int64)
-        return self._epoch_order(epoch).read(start, stop)
+            return np.arange(positions.start, positions.stop, dtype=np.int64)
+        return self._epoch_order(epoch).read(positions.start, positions.stop)
+
+    def batch_positions(self, step: int) -> range:
+        """Return the positions in its epoch of a global step's samples, in the order of `batch_records`."""
+        _, batch = self.position(step)
+        return range(batch * self.records // self.steps_per_epoch, (batch + 1) * self.records // self.steps_per_epoch)
 
     def worker_records(self, step: int, rank: int, world_size: int) -> npt.NDArray[np.int64]:
         """Return one worker's contiguous part of a step's record ids; empty when workers outnumber the records."""
         batch = self.batch_records(step)
         return batch[slice_for(len(batch), rank, world_size)]
+
+    def worker_positions(self, step: int, rank: int, world_size: int) -> npt.NDArray[np.int64]:
+        """Return the positions in its epoch of one worker's part of a step: (samples of `worker_records`,).
+
+        A sample has the same at any number of workers, and a record that comes several times in an epoch has several.
+        """
+        batch = self.batch_positions(step)
+        part = batch[slice_for(len(batch), rank, world_size)]
+        return np.arange(part.start, part.stop, dtype=np.int64)
 
     def _epoch_order(self, epoch: int) -> _EpochOrder:
         # Other threads wait here, rather than do the same work, while one makes an epoch's order.

@@ -1,4 +1,6 @@
-"""Random changes of training images, drawn from (seed, epoch, record): identical at any worker count.
+"""Random changes of training images, drawn from (seed, epoch, position in the epoch): the same at any worker count.
+
+The position and not the record, for the copies of a record in a balanced epoch to differ.
 
 The random figures are drawn here, outside the graph. The decoder crops (`draw_windows`), and it mirrors where nothing
 else is to be done (`draw_flips`); any other changes of one image are one projective transform, mirroring included,
@@ -20,12 +22,12 @@ def needs_transforms(settings: training_settings.AugmentationSettings) -> bool:
 
 
 def draw_flips(
-    settings: training_settings.AugmentationSettings, *, seed: int, epoch: int, record_ids: npt.NDArray[np.int64]
+    settings: training_settings.AugmentationSettings, *, seed: int, epoch: int, positions: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
     """Draw who is mirrored: (batch, 2), upside down and left to right."""
     columns = ((Stream.FLIP_Y, "vertical"), (Stream.FLIP_X, "horizontal"))
     drawn = [
-        (hashing.uniform(seed, epoch, stream, record_ids) < 0.5) & (settings.flip in (name, "both"))
+        (hashing.uniform(seed, epoch, stream, positions) < 0.5) & (settings.flip in (name, "both"))
         for stream, name in columns
     ]
     return np.stack(drawn, axis=1)
@@ -36,11 +38,11 @@ def draw_windows(
     *,
     seed: int,
     epoch: int,
-    record_ids: npt.NDArray[np.int64],
+    positions: npt.NDArray[np.int64],
     heights: npt.NDArray[np.int32],
     widths: npt.NDArray[np.int32],
 ) -> npt.NDArray[np.int32]:
-    """Draw one window a record.
+    """Draw one window a sample.
 
     As tf.image.sample_distorted_bounding_box does, but with nothing to try again: the aspect ratio is uniform, then the
     height is uniform among the heights at which a window of that ratio lies within the image and has at most the
@@ -51,7 +53,7 @@ def draw_windows(
         crop: the limits.
         seed: the run's seed.
         epoch: 0-based epoch.
-        record_ids: (batch,) ids within the training split.
+        positions: (batch,) of the samples in the epoch.
         heights: (batch,) of the stored images, in pixels, at least 1.
         widths: (batch,) likewise.
 
@@ -60,7 +62,7 @@ def draw_windows(
     """
 
     def draw(stream: int) -> npt.NDArray[np.float64]:
-        return hashing.uniform(seed, epoch, stream, record_ids)  # (batch,) in [0, 1)
+        return hashing.uniform(seed, epoch, stream, positions)  # (batch,) in [0, 1)
 
     areas = heights.astype(np.float64) * widths
     ratios = crop.min_aspect_ratio + (crop.max_aspect_ratio - crop.min_aspect_ratio) * draw(Stream.CROP_ASPECT)
@@ -79,11 +81,11 @@ def draw_transforms(
     *,
     seed: int,
     epoch: int,
-    record_ids: npt.NDArray[np.int64],
+    positions: npt.NDArray[np.int64],
     height: int,
     width: int,
 ) -> npt.NDArray[np.float32]:
-    """Draw one transform a record.
+    """Draw one transform a sample.
 
     A transform maps an output pixel to the input pixel that it shows:
     (x, y) -> (a0 x + a1 y + a2, b0 x + b1 y + b2), all about the image's centre.
@@ -92,7 +94,7 @@ def draw_transforms(
         settings: what may change, and how far.
         seed: the run's seed.
         epoch: 0-based epoch.
-        record_ids: (batch,) ids within the training split.
+        positions: (batch,) of the samples in the epoch.
         height: of the images, in pixels.
         width: of the images, in pixels.
 
@@ -101,12 +103,12 @@ def draw_transforms(
     """
 
     def draw(stream: int) -> npt.NDArray[np.float64]:
-        return hashing.uniform(seed, epoch, stream, record_ids)  # (batch,) in [0, 1)
+        return hashing.uniform(seed, epoch, stream, positions)  # (batch,) in [0, 1)
 
     def signed(stream: int) -> npt.NDArray[np.float64]:
         return 2.0 * draw(stream) - 1.0
 
-    flips_y, flips_x = draw_flips(settings, seed=seed, epoch=epoch, record_ids=record_ids).T
+    flips_y, flips_x = draw_flips(settings, seed=seed, epoch=epoch, positions=positions).T
     scale = 1.0 / (1.0 + settings.zoom * signed(Stream.ZOOM))
     angle = np.deg2rad(settings.rotation_degrees) * signed(Stream.ROTATION)
     cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale

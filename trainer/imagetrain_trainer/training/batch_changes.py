@@ -20,19 +20,23 @@ class BatchChanges:
         has_transforms: whether `apply` has anything to do.
     """
 
-    def __init__(self, spec: job.JobSpec, order: sampler.Sampler, turns: Iterator[tuple[int, int]]) -> None:
+    def __init__(
+        self, spec: job.JobSpec, order: sampler.Sampler, turns: Iterator[tuple[int, int]], *, world_size: int
+    ) -> None:
         """Prepare.
 
         Args:
             spec: the job.
             order: of the training split.
             turns: (step, replica) of each batch to come.
+            world_size: number of all replicas.
         """
         self._settings = spec.training.augmentation
         self._seed = spec.training.seed
         self._height, self._width, _ = spec.model.input_shape
         self._order = order
         self._turns = turns
+        self._world_size = world_size
         self.has_transforms = augmentation.needs_transforms(self._settings)
         axes = {"none": "", "vertical": "y", "horizontal": "x", "both": "yx"}[self._settings.flip]
         self._flip_axes = "" if self.has_transforms else axes
@@ -40,22 +44,23 @@ class BatchChanges:
 
     def draw(self, batch: reader.RecordBatch) -> dict[str, npt.NDArray[Any]]:
         """Return global_size () float32, samples of the step over all replicas, and windows, flips, transforms."""
-        step, _ = next(self._turns)
+        step, replica = next(self._turns)
         epoch, _ = self._order.position(step)
-        settings, seed, ids = self._settings, self._seed, batch.record_ids
+        settings, seed = self._settings, self._seed
+        positions = self._order.worker_positions(step, replica, self._world_size)
         drawn: dict[str, npt.NDArray[Any]] = {
-            "global_size": np.asarray(len(self._order.batch_records(step)), np.float32)
+            "global_size": np.asarray(len(self._order.batch_positions(step)), np.float32)
         }
         if settings.crop is not None:
             drawn["windows"] = augmentation.draw_windows(
-                settings.crop, seed=seed, epoch=epoch, record_ids=ids, heights=batch.heights, widths=batch.widths
+                settings.crop, seed=seed, epoch=epoch, positions=positions, heights=batch.heights, widths=batch.widths
             )
         if self._flip_axes:
-            flips = augmentation.draw_flips(settings, seed=seed, epoch=epoch, record_ids=ids)
+            flips = augmentation.draw_flips(settings, seed=seed, epoch=epoch, positions=positions)
             drawn |= {f"flips_{axis}": flips[:, "yx".index(axis)] for axis in self._flip_axes}
         if self.has_transforms:
             drawn["transforms"] = augmentation.draw_transforms(
-                settings, seed=seed, epoch=epoch, record_ids=ids, height=self._height, width=self._width
+                settings, seed=seed, epoch=epoch, positions=positions, height=self._height, width=self._width
             )
         return drawn
 

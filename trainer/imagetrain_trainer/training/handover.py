@@ -69,7 +69,9 @@ def read_batches(
     ids = np.arange(records.records) if record_ids is None else record_ids
     parts = (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
     with prefetch.Prefetcher(records, parts) as prefetcher:
-        for batch in pipeline.DecodePipeline(prefetcher, records.dataset.image, input_shape):
+        for batch in pipeline.DecodePipeline(
+            prefetcher, records.dataset.image, input_shape, most_images=min(_BATCH, len(ids))
+        ):
             yield batch["images"].numpy(), batch["labels"].numpy()
 
 

@@ -54,11 +54,12 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
         self._world_size = world_size
         ids = (self._record_ids(*turn) for turn in self._turns())
         self._prefetcher = prefetch.Prefetcher(records, ids, ahead_bytes=spec.data.read_ahead_bytes)
-        self._changes = batch_changes.BatchChanges(spec, self._sampler, self._turns())
+        self._changes = batch_changes.BatchChanges(spec, self._sampler, self._turns(), world_size=world_size)
         self._pipeline = pipeline.DecodePipeline(
             self._read(waiting),
             records.dataset.image,
             spec.model.input_shape,
+            most_images=-(-self._sampler.global_batch_size // world_size),
             companions=self._changes.draw,
             signature=self._changes.signature,
         )
@@ -160,7 +161,8 @@ def evaluation_batches(
 ) -> Iterator[tuple[tf.data.Dataset, pipeline.DecodePipeline]]:
     """Yield the dataset of an evaluation plan: images, labels, record_ids, and weights (batch,) float32."""
     with prefetch.Prefetcher(records, (ids for ids, _ in plan)) as prefetcher:
-        decoded = pipeline.DecodePipeline(prefetcher, records.dataset.image, input_shape)
+        most_images = max(len(ids) for ids, _ in plan)
+        decoded = pipeline.DecodePipeline(prefetcher, records.dataset.image, input_shape, most_images=most_images)
         weights = tf.data.Dataset.from_generator(
             lambda: (weight for _, weight in plan), output_signature=tf.TensorSpec((None,), tf.float32)
         )
