@@ -27,6 +27,8 @@ class Stream(enum.IntEnum):
     """Pieces that `imagetrain data bench` reads."""
     CALIBRATION = 101
     """Images that set the ranges of int8 models."""
+    CALIBRATION_SHARDS = 102
+    """Shards that these come from."""
     SAMPLE = 103
     """Images that `imagetrain data show` and `data verify` look at."""
     BLOCKS = 111

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from imagetrain_api import worker_config
+from imagetrain_api import schema, worker_config
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import hashing, pipeline, prefetch, reader
-from imagetrain_trainer.data.streams import Stream
+from imagetrain_trainer.data import pipeline, prefetch, reader
 from imagetrain_trainer.publish import publish
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import loop, pinned_data
+from imagetrain_trainer.training import calibration, loop, pinned_data, told_recoveries
 from imagetrain_trainer.worker import environment
 
 _BATCH = 256
@@ -55,7 +54,7 @@ def publish_run(
             test_batches=lambda: read_batches(test, worker.config.job.spec.model.input_shape),
             calibration_images=_read_calibration(around.train, worker.config),
             training=_training_figures(finished, best_step),
-            history=_history(finished, around),
+            history=_history(finished, around, worker.endpoint),
             work_dir=worker.work_dir,
             on_progress=tell,
         )
@@ -75,20 +74,9 @@ def read_batches(
             yield batch["images"].numpy(), batch["labels"].numpy()
 
 
-def choose_calibration(labels: npt.NDArray[np.int32], samples: int, seed: int) -> npt.NDArray[np.int64]:
-    """Choose records evenly over the classes, the same for the same seed: (n,) int64 ids, n <= samples."""
-    order = np.argsort(hashing.hash_u64(seed, Stream.CALIBRATION, np.arange(len(labels))), kind="stable")
-    rank_in_class = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank_in_class[members] = np.arange(len(members))
-    by_turns = np.lexsort((labels, rank_in_class))  # first of each class, then second of each, ...
-    return np.sort(by_turns[:samples])
-
-
 def _read_calibration(train: reader.DatasetReader, config: worker_config.WorkerConfig) -> npt.NDArray[np.uint8]:
     spec = config.job.spec
-    chosen = choose_calibration(train.labels, spec.output.int8.calibration_samples, spec.training.seed)
+    chosen = calibration.choose(train, spec.output.int8.calibration_samples, spec.training.seed)
     return np.concatenate([images for images, _ in read_batches(train, spec.model.input_shape, chosen)])
 
 
@@ -109,10 +97,14 @@ def _training_figures(finished: loop.TrainingLoop, best_step: int) -> dict[str, 
     }
 
 
-def _history(finished: loop.TrainingLoop, around: loop.Surroundings) -> dict[str, Any]:
+def _history(
+    finished: loop.TrainingLoop, around: loop.Surroundings, endpoint: worker_config.WorkerEndpoint
+) -> dict[str, Any]:
     report = around.report.progress()
     return {
         "epochs": list(finished.state.history),
         "validation_confusion_matrix": [list(row) for row in finished.state.confusion],
-        "seconds_by_phase": dict(report.seconds_by_phase),
+        "seconds_by_phase": dict(report.seconds_by_phase),  # of this process alone
+        "timeline": around.report.timeline(),  # of the whole run
+        "recoveries": [schema.encode(each) for each in told_recoveries.read_recoveries(endpoint)],
     }
