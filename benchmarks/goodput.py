@@ -142,9 +142,13 @@ def compare(bench: Bench, arguments: argparse.Namespace) -> int:
     seconds = 60 * arguments.minutes
     failures = plan_failures(arguments.seed, seconds, arguments.failures_every)
     calibration_seconds = max(_LEAST_CALIBRATION_SECONDS, _CALIBRATION_SHARE * seconds)
+    note(f"{len(failures)} failures are planned; the undisturbed run comes first")
     before = measure_rate(bench, "before", calibration_seconds)
+    note(f"{before:.2f} steps/s undisturbed; now in place")
     in_place = recover_in_place(bench, failures, seconds)
+    note(f"{in_place.steps} steps in place; now with restarts of the whole job")
     whole = restart_whole(bench, failures, seconds)
+    note(f"{whole.steps} steps with restarts; now undisturbed again")
     after = measure_rate(bench, "after", calibration_seconds)
     rate = (before + after) / 2
     print(f"seed {arguments.seed}: {len(failures)} failures planned in {arguments.minutes:g} minutes")
@@ -162,6 +166,11 @@ def print_row(name: str, result: Result, rate: float, goal: str) -> float:
     counts = f"{result.failures:>9}{result.recoveries:>12}{result.steps:>9}"
     print(f"{name:<24}{counts}{goodput:>10.1%}{goal:>9}")
     return goodput
+
+
+def note(text: str) -> None:
+    """Tell whoever waits."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def plan_failures(seed: int, seconds: float, mean_seconds: float) -> list[Failure]:

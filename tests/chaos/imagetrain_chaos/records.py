@@ -17,6 +17,7 @@ class Record:
         resumed_step: step of the checkpoint that it went on from.
         lost_seconds: what it cost; 0 where the run does not tell.
         is_in_place: whether the supervisors lived on.
+        is_over: whether a step behind `step` was finished since; a restart does not tell.
         dump_uri: where the stacks lie.
     """
 
@@ -27,6 +28,7 @@ class Record:
     resumed_step: int | None
     lost_seconds: float
     is_in_place: bool
+    is_over: bool
     dump_uri: str | None = None
 
 
@@ -53,6 +55,7 @@ def _of_restart(event: Mapping[str, Any]) -> Record:
         resumed_step=event["resumeStep"],
         lost_seconds=event.get("lostSeconds", 0.0),
         is_in_place=False,
+        is_over=True,
     )
 
 
@@ -65,5 +68,6 @@ def _of_recovery(recovery: Mapping[str, Any]) -> Record:
         resumed_step=recovery.get("resumedStep"),
         lost_seconds=recovery.get("lostSeconds", 0.0),
         is_in_place=True,
+        is_over=recovery.get("resumedAt") is not None,
         dump_uri=recovery.get("dumpUri"),
     )

@@ -170,6 +170,11 @@ class Run:
     def _progresses(self) -> list[dict[str, Any]]:
         return [event for event in list(self.events) if event["event"] == "progress"]
 
+    def _is_going_on(self) -> bool:
+        """Tell whether the newest attempt is past its start."""
+        newest = [event for event in list(self.events) if event["event"] in ("progress", "restarted")][-1]
+        return newest["event"] == "progress" and newest["progress"]["phase"] != "starting"
+
     def failures(self) -> list[records.Record]:
         """Return the failures that the run told of so far."""
         return records.collect(list(self.events))
@@ -191,15 +196,13 @@ class Run:
         self.wait_for(lambda: self.step >= step, f"step {step}", timeout_seconds)
 
     def wait_for_record(self, count: int, timeout_seconds: float = 90) -> records.Record:
-        """Wait until the run has told of its `count`-th failure and of a finished step behind it; return it."""
+        """Wait until the run has told of its `count`-th failure and goes on behind its newest; return that one."""
 
         def find() -> records.Record | None:
             found = self.failures()
-            if len(found) < count:
+            if len(found) < count or not found[-1].is_over:
                 return None
-            newest = self._progresses()[-1]["progress"]
-            is_over = found[count - 1].is_in_place or newest["phase"] not in ("starting", "failed")
-            return found[count - 1] if is_over and newest["phase"] != "starting" else None
+            return found[count - 1] if self._is_going_on() else None
 
         return self.wait_for(find, f"failure {count} and what follows it", timeout_seconds)
 

@@ -67,13 +67,12 @@ class Running:
     def finish(self, timeout_seconds: float = 180) -> "Finished":
         """Wait for the run's good end and look at what it leaves."""
         event = self.run.wait_to_end(timeout_seconds)
-        output = None if self.trial.server else self.trial.folder / "out"
         return Finished(
             event=event,
             records=tuple(self.run.failures()),
             state=final_state.load(self.output_uri, self.run.run_id),
             metrics=self.run.metrics.get(0, ""),
-            leaks=tuple(leaks.find_leaks(self.run, output)),
+            leaks=tuple(leaks.find_leaks(self.run, self.output_uri)),
         )
 
 
