@@ -66,5 +66,7 @@ def test_run_state_survives_json() -> None:
         epoch=run_state.EpochFigures(loss_sum=1 / 3, correct=4, images=5, seconds=0.1),
         history=({"epoch": 1, "loss": 0.1},),
         confusion=((1, 2), (3, 4)),
+        seconds=2.5,
+        timeline={"end": 3.0, "columns": [{"training": 3.0}]},
     )
     assert run_state.from_json(json.loads(json.dumps(state.as_json()))) == state

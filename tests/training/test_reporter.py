@@ -102,3 +102,19 @@ def test_several_threads_may_report(report, view) -> None:
         thread.join()
     last = view.read()
     assert (last.step, last.images, last.epoch, last.rank) == (299, 299, 299, 2)
+
+
+def test_a_resumed_process_goes_on_with_the_runs_timeline(report, path) -> None:
+    report.enter("training", "compiling the first step")
+    report.publish(images=8)
+    report.record_steps(2, 8, 0.1, 0.01)
+    kept = report.timeline()
+    assert set().union(*kept["columns"]) >= {"starting"}
+    successor = reporter.Reporter(path, 2)
+    try:
+        successor.resume_timeline(kept)
+        joined = successor.timeline()
+        assert (joined["end"] >= kept["end"], joined["restarts"], kept["restarts"]) == (True, 1, 0)
+        assert set().union(*joined["columns"]) >= {"starting", "recovery"}
+    finally:
+        successor.close()

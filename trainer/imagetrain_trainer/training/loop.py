@@ -159,7 +159,7 @@ class TrainingLoop:
         while self.state.step < self._total_steps and not self.state.decided.should_stop:
             decided = self._run_execution(iterator)
             if decided.stop:
-                self._save(is_last=True)
+                self._save(is_last=True, is_stopped=True)
                 raise errors.PreemptedError(f"Stopped at step {self.state.step}; the checkpoint is saved.")
             is_best = self._finish_epoch() if self._is_validation_due() else False
             if decided.save or is_best:
@@ -324,13 +324,13 @@ class TrainingLoop:
         if self._spec.training.batch_normalization == "local":
             state.average_statistics(self._group.strategy, self.model)
 
-    def _save(self, *, is_last: bool = False) -> None:
+    def _save(self, *, is_last: bool = False, is_stopped: bool = False) -> None:
         """Begin to save a checkpoint; every worker calls it at the same step. The last one is complete on return."""
         report = self._around.report
         report.enter("checkpointing")
         if self._saves.saved_step != self.state.step:
             self._settle_statistics()
-            self._saves.save(self.state)
+            self._saves.save(dataclasses.replace(self.state, timeline=report.timeline(is_stopped=is_stopped)))
         if is_last:
             self._saves.finish()
         report.enter("training")
@@ -339,6 +339,7 @@ class TrainingLoop:
         report = self._around.report
         report.publish(total_epochs=self._spec.training.epochs, total_steps=self._total_steps)
         self.state = self._saves.restore()
+        report.resume_timeline(self.state.timeline)
         self._rate.factor.assign(self.state.decided.factor)
         report.publish(
             step=self.state.step,

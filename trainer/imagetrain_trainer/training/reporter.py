@@ -6,10 +6,11 @@ import contextlib
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from imagetrain_api import progress
+from imagetrain_trainer.training import timeline
 from imagetrain_trainer.worker import progress_block
 
 RECENT_SECONDS = 10.0  # images/s is measured over this stretch of training
@@ -31,6 +32,7 @@ class Reporter:
         self._phase = "starting"
         self._phase_since = clock()
         self._recent: collections.deque[tuple[float, float, int, int]] = collections.deque()
+        self._timeline = timeline.Recorder(time.monotonic())
         self._lock = threading.RLock()
         self._block.mark_step(0)
         self._block.mark_wait("")
@@ -76,6 +78,8 @@ class Reporter:
         with self._lock:
             self._fields.update(fields)
             self._account()
+            if fields.get("images"):
+                self._timeline.note_steps(0.0)
             self._block.write(self.progress())
 
     def _build(self) -> progress.Progress:
@@ -118,7 +122,23 @@ class Reporter:
             **fields,
         )
 
+        with self._lock:
+            self._timeline.note_steps(stall_seconds)
+
+    def timeline(self, *, is_stopped: bool = False) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the run's time; `is_stopped`: the run ends here because it was asked to."""
+        with self._lock:
+            self._account()
+            return self._timeline.snapshot(unix=self._clock(), is_stopped=is_stopped)
+
+    def resume_timeline(self, kept: Mapping[str, Any]) -> None:
+        """Go on with the timeline that a checkpoint kept."""
+        with self._lock:
+            self._account()
+            self._timeline.resume(kept, unix=self._clock())
+
     def _account(self) -> None:
+        self._timeline.account(self._phase, time.monotonic())
         now = self._clock()
         self._seconds_by_phase[self._phase] += max(0.0, now - self._phase_since)
         self._phase_since = now

@@ -1,6 +1,7 @@
 """What a run knows beside its variables: position, policies, history, and the figures of the running epoch. Pure."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from imagetrain_trainer.training import policies
@@ -39,6 +40,7 @@ class RunState:
         history: one JSON object a validated epoch.
         confusion: newest validation confusion matrix, rows are labels.
         seconds: wall time of all starts together, up to the newest save.
+        timeline: what that time went to (`timeline.Recorder.snapshot`), as of the newest save; empty: not known.
     """
 
     step: int = 0
@@ -48,6 +50,7 @@ class RunState:
     history: tuple[dict[str, Any], ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
     seconds: float = 0.0
+    timeline: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -64,4 +67,5 @@ def from_json(document: dict[str, Any]) -> RunState:
         history=tuple(document["history"]),
         confusion=tuple(tuple(row) for row in document["confusion"]),
         seconds=document.get("seconds", 0.0),  # checkpoints of version 1 have none
+        timeline=document.get("timeline", {}),
     )
