@@ -80,6 +80,11 @@ bench-scaling: venv ## Compare two workers on two cores with one on one (5 min, 
 bench-publisher: venv versitygw ## Kill publishers at 50 random moments (5 min)
 	@$(python) benchmarks/publisher_kill.py --server versitygw --kills 50
 
+.PHONY: bench-checkpoints
+bench-checkpoints: venv versitygw ## How long saves hold training up, and 100 kills within them (12 min, idle machine)
+	@$(python) benchmarks/checkpoint_stall.py
+	@$(python) benchmarks/checkpoint_kill.py --server versitygw --kills 100
+
 .PHONY: bench-input
 bench-input: venv versitygw ## How much an accelerator waits for a slow, failing S3 server (5 min)
 	@$(python) benchmarks/input_stalls.py $(ARGS)

@@ -21,6 +21,10 @@ COMMANDS = [
     ["models", "list"],
     ["models", "show"],
     ["models", "download"],
+    ["checkpoints"],
+    ["checkpoints", "list"],
+    ["checkpoints", "verify"],
+    ["checkpoints", "export"],
     ["predict"],
 ]
 HEAVY = ("tensorflow", "numpy", "boto3", "obstore", "PIL", "rich", "yaml", "jinja2")

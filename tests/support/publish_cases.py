@@ -135,7 +135,7 @@ class HookedStore(store.ObjectStore):
         return self._run(f"get_ranges {key}", lambda: self._inner.get_ranges(key, starts, lengths))
 
     def put(
-        self, key: str, data: bytes, *, only_if_absent: bool = False, content_type: str | None = None
+        self, key: str, data: bytes | memoryview, *, only_if_absent: bool = False, content_type: str | None = None
     ) -> store.ObjectInfo:
         def put() -> store.ObjectInfo:
             return self._inner.put(key, data, only_if_absent=only_if_absent, content_type=content_type)

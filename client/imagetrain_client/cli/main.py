@@ -20,6 +20,7 @@ _COMMANDS = {
     "run": ("run.run", "Train a job in processes of this machine."),
     "data": ("data.data", "Pack images into a data set, check it, and look into it."),
     "models": ("models.models", "List, show and download published models."),
+    "checkpoints": ("checkpoints.checkpoints", "List, verify and export the saved states of a run."),
     "predict": ("predict.predict", "Classify images with a published model."),
 }
 _EXAMPLES = """
