@@ -24,7 +24,7 @@ class StorageReads(Document):
 
 
 WAITS = ("", "input", "peers", "storage")
-# What the time of a run goes to, in metrics and in the report; `recovery` is from the last finished step to the next one.
+# What the time of a run goes to, in metrics and in the report; `recovery` is from the last finished step to the next.
 TIME_STATES = ("training", "input_stall", "checkpoint", "evaluation", "recovery", "starting", "publishing")
 MAX_RECOVERIES_TOLD = 10  # newest ones in a report
 MAX_HEAD_CHARACTERS = 1024  # of a stack; a status holds ten
@@ -117,3 +117,8 @@ class WorkerOutcome(Document):
     message: str = setting(default="", doc="One line that names the place and the fix.", max_length=2048)
     manifest_uri: str | None = setting(default=None, doc="The published manifest (chief only).")
     summary: Mapping[str, Any] = setting(default_factory=dict, doc="Final figures (chief only).")
+    recoveries: tuple[Recovery, ...] = setting(
+        default=(),
+        doc="Newest recoveries in place, oldest first, as many as fit (chief only).",
+        max_items=MAX_RECOVERIES_TOLD,
+    )

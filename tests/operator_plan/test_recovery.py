@@ -1,6 +1,7 @@
 """Recoveries in place: what the status, the events and the phase say of them."""
 
 import dataclasses
+import json
 from typing import Any
 
 import observations as o
@@ -131,3 +132,30 @@ def test_an_odd_time_and_a_long_message_do_no_harm() -> None:
     (kept,) = follow(o.training(), told(detectedAt=1e300, message="x" * 512)).status.recoveries
     assert kept.time is None
     assert len(kept.message) <= api_status.MAX_MESSAGE_CHARACTERS
+
+
+def test_a_recovery_just_before_the_end_is_told_by_the_outcome() -> None:
+    outcome = {"recoveries": [told(), told(2, step=140, rank=0, message="Rank 0 froze.")]}
+    job = o.carried(o.training(), follow(o.training(), told()))
+    made = o.plan(job, children_=(o.build_child(),), pods=(o.succeeded(0, outcome=outcome), o.succeeded(1)))
+    assert made.status.phase == "Succeeded"
+    assert [each.generation for each in made.status.recoveries] == [1, 2]
+    assert o.reasons(made) == ["Recovered", "Completed"]
+
+
+def test_recoveries_of_an_attempt_that_failed_are_told_with_its_number() -> None:
+    message = json.dumps({"exitCode": 80, "reason": "PeerLost", "message": "", "recoveries": [told()]})
+    pods = (o.failed(0, 80, exit_message=message), o.failed(1, 80))
+    made = o.plan(o.training(), children_=(o.build_child(is_failed=True),), pods=pods)
+    assert made.status.attempt == 1
+    assert [(each.attempt, each.generation) for each in made.status.recoveries] == [(0, 1)]
+    assert o.reasons(made) == ["Recovered", "PeerLost"]
+    again = o.plan(o.carried(o.training(), made), pods=pods)
+    assert "Recovered" not in o.reasons(again)
+
+
+def test_a_recovery_that_this_version_cannot_read_costs_nothing_else() -> None:
+    outcome = {"manifestUri": "s3://demo/models/digits/runs/r1/manifest.json", "recoveries": [told(newerKey=1)]}
+    made = o.plan(o.training(), children_=(o.build_child(),), pods=(o.succeeded(0, outcome=outcome), o.succeeded(1)))
+    assert made.status.outputs is not None
+    assert made.status.recoveries == ()

@@ -8,7 +8,7 @@ an attempt is in the status before its pods are asked for, and the first one is 
 import datetime as dt
 
 from imagetrain_operator import observed
-from imagetrain_operator.plan import conditions, end, failures, group, run, waiting
+from imagetrain_operator.plan import conditions, end, failures, group, recovery, run, waiting
 from imagetrain_operator.plan.draft import Draft, Plan
 
 # Longer lists of broken rules help nobody.
@@ -51,7 +51,9 @@ def _has_ended(draft: Draft) -> bool:
     current = group.current(draft.seen)
     if current is None or not current.has_succeeded():
         return False
-    end.succeed(draft, failures.read_outcome(current.chief) if current.chief else None)
+    outcome = failures.read_outcome(current.chief) if current.chief else None
+    recovery.record(draft, outcome.recoveries if outcome else ())
+    end.succeed(draft, outcome)
     return True
 
 
@@ -91,6 +93,8 @@ def _handle_failure(draft: Draft, current: group.Group) -> None:
             is_permanent=False,
             is_disruption=True,
         )
+    if current.chief is not None and (outcome := failures.read_outcome(current.chief)) is not None:
+        recovery.record(draft, outcome.recoveries)
     if failure.is_permanent:
         end.fail(draft, failure.reason, failure.message, keep_pods=True, failure=failure)
     elif (busy := current.unfinished(draft.now)) and not current.has_lost_pods(draft.now):

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from imagetrain_api import exit_codes, names, progress, schema
 from imagetrain_api.exit_codes import ExitCode
@@ -114,7 +115,8 @@ def without_outlook(message: str) -> str:
 def read_outcome(pod: observed.Pod) -> progress.WorkerOutcome | None:
     """Return what a worker said when it ended, or None where it left no readable outcome document.
 
-    Keys that this version does not know are passed over: the trainer's image may be newer.
+    Keys that this version does not know are passed over, and so are recoveries that it cannot read: the trainer's image
+    may be newer.
     """
     try:
         document = json.loads(pod.exit_message)
@@ -122,9 +124,14 @@ def read_outcome(pod: observed.Pod) -> progress.WorkerOutcome | None:
         return None
     if not isinstance(document, dict):
         return None
-    known = {field.key for field in schema.document_fields(progress.WorkerOutcome)}
+    keys = {field.key for field in schema.document_fields(progress.WorkerOutcome)}
+    known = {key: value for key, value in document.items() if key in keys}
+    return _decode_outcome(known) or _decode_outcome({**known, "recoveries": None})
+
+
+def _decode_outcome(document: Mapping[str, Any]) -> progress.WorkerOutcome | None:
     try:
-        return schema.decode(progress.WorkerOutcome, {key: value for key, value in document.items() if key in known})
+        return schema.decode(progress.WorkerOutcome, document)
     except schema.ValidationError:
         return None
 

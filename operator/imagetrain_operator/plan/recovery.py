@@ -1,6 +1,7 @@
 """Recoveries in place, as the chief tells of them: records in the status, events, and the state while one runs."""
 
 import datetime as dt
+from collections.abc import Sequence
 
 from imagetrain_api import progress, recoveries
 from imagetrain_api import status as api_status
@@ -11,16 +12,14 @@ from imagetrain_operator.plan.draft import Draft
 EVENT = "Recovered"
 
 
-def record(draft: Draft, report: progress.Progress) -> None:
+def record(draft: Draft, told: Sequence[progress.Recovery]) -> None:
     """Keep and announce each recovery of the newest attempt that is over; what the status holds was announced."""
     attempt = draft.status.attempt
     assert attempt is not None
     kept = draft.status.recoveries
     known = {(each.attempt, each.generation) for each in kept}
     fresh = [
-        _build_record(attempt, each)
-        for each in recoveries.finished(report.recoveries)
-        if (attempt, each.generation) not in known
+        _build_record(attempt, each) for each in recoveries.finished(told) if (attempt, each.generation) not in known
     ]
     for each in fresh:
         draft.announce("Warning", EVENT, each.message)

@@ -210,7 +210,7 @@ def describe_running(draft: Draft, current: group.Group) -> None:
 
 
 def _record_report(draft: Draft, report: progress.Progress) -> None:
-    recovery.record(draft, report)
+    recovery.record(draft, report.recoveries)
     if report.phase == "starting":
         return
     told = figures.build_progress(report)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import pathlib
+from collections.abc import Sequence
 
 from imagetrain_api import exit_codes, progress, schema
 
@@ -24,6 +25,16 @@ def _cut(message: str) -> str:
     return message if kept == len(message) else message[:kept] + "..."
 
 
+def with_recoveries(outcome: progress.WorkerOutcome, told: Sequence[progress.Recovery]) -> progress.WorkerOutcome:
+    """Return an outcome with the newest recoveries, as many as fit: the last may not have been read by anybody yet."""
+    for kept in range(min(len(told), progress.MAX_RECOVERIES_TOLD), 0, -1):
+        newest = tuple(schema.replace(each, dump_head="") for each in told[-kept:])
+        whole = schema.replace(outcome, recoveries=newest)
+        if len(_dump(whole).encode()) <= MAX_BYTES:
+            return whole
+    return outcome
+
+
 def write_outcome(path: pathlib.Path, outcome: progress.WorkerOutcome) -> None:
     """Write the document in one go.
 
@@ -32,10 +43,14 @@ def write_outcome(path: pathlib.Path, outcome: progress.WorkerOutcome) -> None:
     Raises:
         ValueError: the document is longer than MAX_BYTES.
     """
-    text = json.dumps(schema.encode(outcome), separators=(",", ":"))
+    text = _dump(outcome)
     if len(text.encode()) > MAX_BYTES:
         raise ValueError(f"outcome must be at most {MAX_BYTES} bytes of JSON, got {len(text.encode())}.")
     path.write_text(text)
+
+
+def _dump(outcome: progress.WorkerOutcome) -> str:
+    return json.dumps(schema.encode(outcome), separators=(",", ":"))
 
 
 def read_outcome(path: pathlib.Path) -> progress.WorkerOutcome | None:
