@@ -101,3 +101,11 @@ def test_the_next_attempt_may_count_its_generations_anew():
     tracker.forget_attempt()
     assert len(recovered(observe(tracker, chief(step=15, recoveries=(recovery(1),))))) == 1
     assert tracker.recoveries == 2
+
+
+def test_a_recovery_that_no_poll_has_seen_is_told_at_the_end():
+    tracker = tracking.ProgressTracker(2)
+    observe(tracker, chief(step=13, recoveries=(recovery(1),)))
+    outcome = progress.WorkerOutcome(exit_code=0, reason="Completed", recoveries=(recovery(1), recovery(2)))
+    assert [event.recovery.generation for event in tracker.conclude(outcome)] == [2]
+    assert tracker.conclude(None) == []

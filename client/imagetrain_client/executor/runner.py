@@ -80,7 +80,7 @@ class _Run:
             code = policy.conclude(
                 verdict,
                 is_stopping=self._is_stopping(),
-                restarts=self._restarts,
+                restarts=self._restarts + self._tracker.recoveries,
                 max_restarts=request.job.spec.recovery.max_restarts,
                 failures_in_a_row=self._failures_in_a_row,
             )
@@ -112,7 +112,10 @@ class _Run:
                     current.stop(time.monotonic(), patience)
                     self._listen(events.Stopping(cause=self._stops.cause, request=stops_heeded))
                 time.sleep(_TICK_SECONDS)
-            return policy.judge(current.ends), current.outcome(policy.CHIEF)
+            chief = current.outcome(policy.CHIEF)
+            for recovered in self._tracker.conclude(chief):
+                self._listen(recovered)
+            return policy.judge(current.ends), chief
 
     def _plan(self) -> plan.WorkerGroupPlan:
         spec = self._request.job.spec

@@ -1,6 +1,6 @@
 """What the workers' progress adds up to: events for the display, and what a restart message needs to know."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from imagetrain_api import progress as progress_module
 from imagetrain_api import recoveries
@@ -38,7 +38,9 @@ class ProgressTracker:
         chief = newest.get(policy.CHIEF)
         if chief is None or chief == self._last:
             return []
-        told: list[events.Progressed | events.EpochEnded | events.Recovered] = [*self._find_recoveries(chief)]
+        told: list[events.Progressed | events.EpochEnded | events.Recovered] = [
+            *self._find_recoveries(chief.recoveries)
+        ]
         if (epoch := self._find_ended_epoch(chief)) is not None:
             told.append(epoch)
         ready = sum(progress.phase != "starting" for progress in newest.values())
@@ -49,11 +51,13 @@ class ProgressTracker:
         self._last = chief
         return told
 
-    def _find_recoveries(self, chief: progress_module.Progress) -> list[events.Recovered]:
+    def conclude(self, outcome: progress_module.WorkerOutcome | None) -> list[events.Recovered]:
+        """Return the recoveries that the chief tells of at its end and that no poll has seen."""
+        return self._find_recoveries(outcome.recoveries) if outcome is not None else []
+
+    def _find_recoveries(self, told: Sequence[progress_module.Recovery]) -> list[events.Recovered]:
         """Return the recoveries that are over and were not told in this attempt."""
-        fresh = [
-            each for each in recoveries.finished(chief.recoveries) if each.generation not in self._told_generations
-        ]
+        fresh = [each for each in recoveries.finished(told) if each.generation not in self._told_generations]
         self._told_generations |= {each.generation for each in fresh}
         self.recoveries += len(fresh)
         return [events.Recovered(recovery=each, message=recoveries.describe(each)) for each in fresh]
