@@ -55,6 +55,8 @@ ACCEPTED: list[dict[str, Any]] = [
     {"spec.output.gate": {"maxAccuracyDrop": 0, "force": True, "minSpeedup": 1.5}},
     {"spec.output.int8": {"inputType": "int8", "calibrationSamples": 10}},
     {"spec.checkpoint": {"everySeconds": 1, "keep": 1}},
+    {"spec.checkpoint": {"everySteps": 500}},
+    {"spec.checkpoint": {"auto": True}},
     {"spec.recovery": {"maxRestarts": 0, "stepTimeoutSeconds": 5, "startTimeoutSeconds": 10}},
     {"spec.s3": {"endpointUrl": "http://127.0.0.1:9000", "region": "eu-west-1", "credentialsSecret": "s3-key"}},
     {"spec.s3": {"endpointUrl": "https://[::1]:9000/"}},
@@ -209,6 +211,8 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         ["spec.training.reduceLearningRateOnPlateau.factor"],
     ),
     ({"spec.checkpoint": {"everySeconds": 0}}, ["spec.checkpoint.everySeconds"]),
+    ({"spec.checkpoint": {"everySteps": 0}}, ["spec.checkpoint.everySteps"]),
+    ({"spec.checkpoint": {"auto": "always"}}, ["spec.checkpoint.auto"]),
     ({"spec.checkpoint": {"keep": 0}}, ["spec.checkpoint.keep"]),
     ({"spec.output": ABSENT}, ["spec.output"]),
     ({"spec.output.uri": "s3://datasets/fashion/v1/models"}, ["spec.output.uri"]),  # inside data.uri
