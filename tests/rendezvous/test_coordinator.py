@@ -554,6 +554,17 @@ def test_a_restarted_coordinator_gives_a_member_it_has_not_seen_the_members_time
     assert group.leave_codes() == {0: Code.PEER_LOST}
 
 
+def test_a_restarted_coordinator_does_not_give_a_number_twice_that_a_member_has_heard():
+    group = Group(2)
+    group.join(0, 1)
+    assert group.order(1).generation == 1
+    group.reports, group.coordinator = {}, group.build_coordinator()
+    group.join(1, hello={"generation": 1})  # it was told to run and has not begun
+    group.join(0, incarnation="second")
+    group.wait(2)
+    assert group.order(1).generation == 2
+
+
 def test_a_member_of_a_later_generation_stops_this_one():
     group = Group(2)
     group.start()

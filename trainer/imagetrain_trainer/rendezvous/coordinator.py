@@ -107,9 +107,10 @@ class Coordinator:
 
     def _action_for(self, rank: int, incarnation: str, report: messages.MemberReport | None) -> str:
         is_late = report is None or report.generation < self._number
-        if report is not None and is_late and report.has_process:
+        is_mine = self._current.has(rank, incarnation)
+        if report is not None and report.has_process and (is_late or not is_mine):
             return "stop"
-        if not self._current.has(rank, incarnation) or (is_late and self._phase is not Phase.RUNNING):
+        if not is_mine or (is_late and self._phase is not Phase.RUNNING):
             return "wait"
         if self._phase is Phase.DUMPING:
             return "dump"
@@ -150,10 +151,13 @@ class Coordinator:
         rank = hello.report.rank
         if rank >= self._limits.workers:
             raise ValueError(f"rank must be below {self._limits.workers}, got {rank!r}.")
-        self._check(hello.report)
+        heard = max(hello.generation, hello.report.generation)
+        self._check(heard)
         self._advance(now)
         if not self._seats.is_retired(rank, hello.report.incarnation):
             self._history.recall(hello, now)
+            if heard > self._number:  # even if nobody has started it yet, its number is used up
+                self._adopt(hello.report, heard)
         self._take(hello.report)
 
     def receive(self, report: messages.MemberReport, now: float) -> None:
@@ -162,7 +166,7 @@ class Coordinator:
         Raises:
             ValueError: the report cannot be true.
         """
-        self._check(report)
+        self._check(report.generation)
         self._advance(now)
         self._take(report)
 
@@ -178,10 +182,10 @@ class Coordinator:
         self._seats.find_silent(self._now)
         self._decide()
 
-    def _check(self, report: messages.MemberReport) -> None:
+    def _check(self, generation: int) -> None:
         limit = max(self._number, self._limits.first_generation) + MAX_LEAP
-        if report.generation > limit:
-            raise ValueError(f"generation must be at most {limit}, got {report.generation!r}.")
+        if generation > limit:
+            raise ValueError(f"generation must be at most {limit}, got {generation!r}.")
 
     def _advance(self, now: float) -> None:
         self._now += min(max(0.0, now - self._raw), MAX_STEP_SECONDS)
@@ -193,20 +197,20 @@ class Coordinator:
         if report.dump_uri and report.generation == self._history.explained:
             self._history.note_dump(report.rank, report.dump_uri, report.dump_head)
         if report.generation > self._number:
-            self._adopt(report)
+            self._adopt(report, report.generation)
         elif report.generation == self._number and self._current.has(report.rank, report.incarnation):
             self._current.witness(report)
             if self._phase not in (Phase.WAITING, Phase.LEAVING):
                 self._history.observe(report, self._raw, self._wall_clock())
         self._decide()
 
-    def _adopt(self, report: messages.MemberReport) -> None:
+    def _adopt(self, report: messages.MemberReport, generation: int) -> None:
         """Go on from a generation that another coordinator started; its processes are stopped."""
         self._detected = (self._raw, self._wall_clock())
         if self._phase not in (Phase.WAITING, Phase.LEAVING):
-            message = f"Rank {report.rank} has run generation {report.generation}, which this group does not know."
+            message = f"Rank {report.rank} was told of generation {generation}, which this group does not know."
             self._settle(failures.explain_absence(None, message))
-        self._number = report.generation
+        self._number = generation
         self._history.recall_step(report.step, self._raw)
 
     # What it decides.

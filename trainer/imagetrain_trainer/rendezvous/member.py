@@ -161,8 +161,14 @@ class Member:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             sent = self._report
-            recoveries, restarts = self._order.recoveries, self._order.restarts
-        hello = messages.Hello(run_id=self._run_id, report=sent, recoveries=recoveries, restarts=restarts)
+            last = self._order
+        hello = messages.Hello(
+            run_id=self._run_id,
+            report=sent,
+            generation=last.generation,
+            recoveries=last.recoveries,
+            restarts=last.restarts,
+        )
         sock.sendall(messages.encode(hello))
         heard_at = sent_at = time.monotonic()
         while not self._is_closed:

@@ -126,6 +126,7 @@ class Hello(Document):
 
     run_id: str = setting(doc="The run; a coordinator of another one closes the connection.", max_length=63)
     report: MemberReport = setting(doc="The first report.")
+    generation: int = setting(default=0, doc="That of the last order.", minimum=0, maximum=_MAX_GENERATION)
     recoveries: tuple[progress.Recovery, ...] = setting(
         default=(), doc="Those of the last order.", max_items=MAX_RECOVERIES
     )
