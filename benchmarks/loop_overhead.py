@@ -4,7 +4,8 @@
 
 Both train the same architecture in one process, in turn, round by round. The product has all that a job has: reads
 from a packed data set (with --server, from a real S3 server), CRC checks, decoding, MultiWorkerMirroredStrategy,
-synchronized BatchNorm, figures, the finite-loss check and the all-reduce of decisions. Prints the ratio of images/s.
+synchronized BatchNorm, figures, the finite-loss check, the all-reduce of decisions, the heartbeat and the marks that
+the watchdog reads. Prints the ratio of images/s.
 """
 
 import argparse
@@ -30,7 +31,8 @@ from imagetrain_api import job
 from imagetrain_trainer.data import reader
 from imagetrain_trainer.models import registry
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import execution, group, inputs, optimizers, reading, schedule
+from imagetrain_trainer.training import execution, group, inputs, optimizers, reading, reporter, schedule
+from imagetrain_trainer.worker import progress_block
 
 CASES = (("small_cnn", 28, 1, 256, 10), ("mobilenet_v2", 96, 3, 64, 4))  # the last: steps of one round
 EPOCHS = 1000
@@ -112,6 +114,7 @@ def build_product(
         optimizer = optimizers.build_optimizer(spec.training.optimizer, rate)
     training = execution.TrainingExecution(strategy, model, optimizer, spec.training, classes=10, local_replicas=1)
     steps_per_epoch = reading.build_sampler(train, spec).steps_per_epoch
+    report = build_reporter(stack)
     batches = stack.enter_context(
         inputs.TrainingInput(
             train,
@@ -120,10 +123,27 @@ def build_product(
             total_steps=steps_per_epoch * EPOCHS,
             replicas=range(1),
             world_size=1,
+            waiting=lambda: report.waiting("input"),
         )
     )
     iterator = inputs.distribute(strategy, batches.dataset)
-    return lambda steps: training.run(iterator, steps, execution.Signals()).images
+
+    def run(steps: int) -> int:
+        report.enter_step(1)
+        result = training.run(iterator, steps, execution.Signals())
+        report.publish(images=result.images)
+        return result.images
+
+    return run
+
+
+def build_reporter(stack: contextlib.ExitStack) -> reporter.Reporter:
+    """Return a reporter whose heart beats until the stack ends."""
+    path = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) / "progress.block"
+    progress_block.ProgressBlock(path, create=True).close()
+    report = reporter.Reporter(path, rank=0)
+    stack.callback(report.close)
+    return report
 
 
 def build_bare(spec: job.JobSpec) -> Callable[[int], int]:
