@@ -110,12 +110,16 @@ def test_members_meet_run_and_leave_together(serve, join):
 
 
 def test_a_member_that_is_away_when_all_are_done_is_told_while_the_server_lingers(serve, join):
-    made, limits = serve(workers=1)
-    with _connect(made.port, _hello(0)) as sock:
-        sock.recv(10)
-        sock.sendall(messages.encode(_report(0, generation=1, state="ended", exit_code=0)))
-        _poll(lambda: made._coordinator.is_over)
-    late = join(made.port, 0, limits, generation=1, state="ended", exit_code=0)
+    made, limits = serve()
+    chief = join(made.port, 0, limits)
+    with _connect(made.port, _hello(1)) as gone:
+        _poll(lambda: chief.order().action == "run")
+        gone.sendall(messages.encode(_report(1, generation=1, state="ended", exit_code=0)))
+        _poll(lambda: made._coordinator._seats.report(1).is_done)
+    chief.report(_report(0, generation=1, state="ended", exit_code=0))
+    _poll(lambda: chief.order().action == "leave")
+    chief.close()
+    late = join(made.port, 1, limits, generation=1, state="ended", exit_code=0)
     made.close(5)
     assert (late.order().action, late.order().exit_code) == ("leave", 0)
 
@@ -163,7 +167,7 @@ def test_a_half_open_connection_counts_as_frozen_and_is_closed(serve, join):
         _poll(lambda: mine.order().action == "run")
         half_open.settimeout(20)
         assert _is_closed(half_open)
-    _poll(lambda: made.recoveries())
+    _poll(made.recoveries)
     assert made.recoveries()[0].reason == "Frozen"
 
 

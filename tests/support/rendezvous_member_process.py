@@ -17,7 +17,8 @@ def main() -> None:
         order = with_coordinator.order()
         if (order.generation, order.action) != told:
             told = (order.generation, order.action)
-            print(*told, flush=True)
+            sys.stdout.write(f"{order.generation} {order.action}\n")
+            sys.stdout.flush()
         if order.action == "run" and order.generation > report.generation:
             report = schema.replace(report, generation=order.generation, state="running", phase="training")
         elif order.action == "stop":
