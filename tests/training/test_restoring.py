@@ -124,6 +124,18 @@ def test_all_fall_back_when_one_can_read_the_proposal_nowhere(bench: Bench, rank
     assert local_copies.local_steps(bench.folder / f"work-{1 - rank}") == (10,)  # the branch that was left is gone
 
 
+def test_copies_older_than_what_storage_has_are_not_taken(bench: Bench) -> None:
+    bench.train(10, 20)
+    assert steps(bench.restore(resume_step=10)) == [20, 20]
+
+
+def test_copies_that_another_run_left_in_the_folder_are_not_taken(bench: Bench) -> None:
+    bench.train(10)
+    shutil.rmtree(bench.folder / "run")
+    assert steps(bench.restore(resume_step=10)) == [None, None]
+    assert local_copies.local_steps(bench.folder / "work-0") == ()
+
+
 def test_damaged_copy_is_passed_over(bench: Bench) -> None:
     bench.train(10)
     (state,) = (bench.folder / "work-1" / "checkpoints").glob("*/state-*")

@@ -126,12 +126,18 @@ class Restorer:
 
     def _choose(self, *, may_be_local_only: bool) -> tuple[checkpoints.Checkpoint | None, bool]:
         """Return the chief's proposal, and whether object storage has it."""
-        wanted, fence = self._start.resume_step, self._saved.fence.held
-        if may_be_local_only and wanted is not None and fence is not None:
+        places = self._saved.places()
+        wanted = self._start.resume_step
+        if may_be_local_only and wanted is not None and (not places or places[-1].step <= wanted):
             found = self._read_copy(wanted)
-            if found is not None and fence.counts(found[0].place):
-                return found[1], found[0].place in self._saved.places()
+            if found is not None and self._is_ours(found[0].place):
+                return found[1], found[0].place in places
         return self._saved.load_newest(self._load if may_be_local_only else None), True
+
+    def _is_ours(self, place: checkpoint_manifest.Place) -> bool:
+        """Tell whether a copy is of this run's line; the folder may have served another run before."""
+        fence = self._saved.fence.held
+        return fence is not None and place.generation < fence.generation and fence.counts(place)
 
     def _load(self, place: checkpoint_manifest.Place) -> checkpoints.Checkpoint:
         found = self._read_copy(place.step)
