@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import os
 import pathlib
 import signal
@@ -9,7 +10,7 @@ import pytest
 import waiting
 from imagetrain_api import exit_codes, job, names, plan, progress, worker_config
 from imagetrain_trainer.rendezvous import messages
-from imagetrain_trainer.worker import environment, forking, lifeline, supervisor
+from imagetrain_trainer.worker import environment, forking, generation, lifeline, supervisor
 
 ExitCode = exit_codes.ExitCode
 SUPPORT = pathlib.Path(__file__).parents[1] / "support"
@@ -258,11 +259,15 @@ def test_stopped_process_is_suspected_and_its_stacks_are_taken_and_kept(harness,
     harness.tick_until(lambda: harness.link.told.suspect == "frozen")
     harness.order("dump")
     harness.tick_until(lambda: harness.link.told.has_dump)
-    harness.tick_until(lambda: harness.link.told.dump_uri is not None)
     kept = tmp_path / "out" / "runs" / "r1" / "incidents" / "generation-0001-rank-0.txt"
     assert harness.link.told.dump_uri == kept.as_uri()
+    harness.tick_until(kept.exists)
     assert "state T" in kept.read_text()
-    harness.made._generation.kill()
+    uploads = harness.made._generation._stacks
+    harness.order("stop")
+    harness.tick_until(lambda: harness.state == "idle")
+    assert harness.link.told.dump_uri == kept.as_uri()
+    assert uploads._upload.wait(60) == 0
 
 
 def test_recoveries_are_shown_where_the_coordinator_is(harness) -> None:
@@ -281,4 +286,18 @@ def test_training_process_that_cannot_be_started_ends_the_worker(tmp_path: pathl
     harness.tick_until(lambda: harness.outcome is not None)
     starter.close()
     assert harness.outcome.exit_code == ExitCode.INTERNAL
-    assert "cannot be started: The fork server ended with status 1" in harness.outcome.message
+    assert "The fork server ended with status 1" in harness.outcome.message
+
+
+def test_work_folder_that_is_full_is_told_as_such_and_the_next_generation_tries_again(harness, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(generation.progress_block, "ProgressBlock", fail)
+        harness.run("train")
+        assert (harness.state, harness.link.told.exit_code) == ("ended", ExitCode.DISK_FULL)
+        assert "No space left on device" in harness.link.told.message
+    harness.run("train", 2)
+    harness.tick_until(lambda: harness.state == "running")
+    harness.made._generation.kill()

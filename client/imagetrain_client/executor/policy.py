@@ -13,9 +13,10 @@ from imagetrain_api.exit_codes import ExitCode
 
 CHIEF = 0
 
-# Peers notice a killed worker in 0.2-0.8 s and a stopped one in 6-11 s (coordination-service heartbeat), then exit.
-PEER_EXIT_SECONDS = 15.0
-# No attempt follows a permanent error, and a worker that waits for a lost peer to join waits for ever, silently.
+# A group that ends by its coordinator's word ends within 2 s. After a supervisor that was killed, which nobody starts
+# again in its place, the others have ended their training processes and wait for it in vain.
+PEER_EXIT_SECONDS = 5.0
+# No attempt follows a permanent error, and nothing is saved at the start.
 PEER_EXIT_AT_ONCE_SECONDS = 3.0
 TERMINATE_SECONDS = 5.0  # between SIGTERM and SIGKILL, in a group that is broken already
 STOP_AT_START_SECONDS = 10.0  # nothing is trained yet, so there is nothing to save
@@ -164,7 +165,7 @@ def conclude(
     Args:
         verdict: what the attempt's end means.
         is_stopping: whether the run was asked to stop.
-        restarts: how often the group was started again so far.
+        restarts: how often the group was started again so far, in place too.
         max_restarts: `spec.recovery.maxRestarts`.
         failures_in_a_row: attempts, with this one, that ended without a step more than the one before.
     """

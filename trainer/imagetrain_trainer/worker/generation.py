@@ -104,10 +104,10 @@ class Generation:
         """Its stacks, once they are taken."""
         return self._stacks.dump if self._stacks is not None else None
 
-    @property
-    def dump_uri(self) -> str | None:
-        """Where its stacks lie, once they are there."""
-        return self._stacks.uri if self._stacks is not None else None
+    def describe_dump(self) -> dict[str, object]:
+        """Return the fields of a report that tell where the stacks lie, or will in a moment: nobody waits for that."""
+        taken = self._stacks
+        return {} if taken is None or taken.dump is None else {"dump_uri": taken.uri, "dump_head": taken.head}
 
     def take_stacks(self) -> None:
         """Begin to take the stacks, once."""
@@ -189,6 +189,7 @@ class _StackTaking:
         self._upload: subprocess.Popen[bytes] | None = None
         self.dump: stack_text.StackDump | None = None
         self.uri: str | None = None
+        self.head = ""
         self._thread.start()
 
     def _take(self) -> None:
@@ -198,16 +199,14 @@ class _StackTaking:
             self._taken = stack_text.StackDump(text=f"The stacks could not be taken: {error}.\n")
 
     def tick(self) -> None:
-        """Start the upload when there is something, and wait for it without blocking."""
+        """Start the upload when there is something."""
         if self.dump is None and self._taken is not None:
             self.dump = self._taken
-            logger.warning("stacks of process %d: %s", self._pid, stack_text.head(self.dump.text) or "nothing to tell")
+            self.head = stack_text.head(self.dump.text)
+            logger.warning("stacks of process %d: %s", self._pid, self.head or "nothing to tell")
             self._start_upload(self.dump)
-        if self._upload is not None and (status := self._upload.poll()) is not None:
-            self._upload = None
-            config = self._worker.config
-            if status == 0:
-                self.uri = incidents.build_uri(config.job, config.run_id, self._generation, self._worker.rank)
+        elif self._upload is not None:
+            self._upload.poll()  # its own log tells of a failure
 
     def _start_upload(self, dump: stack_text.StackDump) -> None:
         try:
@@ -220,3 +219,6 @@ class _StackTaking:
             )
         except OSError as error:
             logger.warning("the stacks cannot be kept: %s", os.strerror(error.errno or 0))
+            return
+        config = self._worker.config
+        self.uri = incidents.build_uri(config.job, config.run_id, self._generation, self._worker.rank)

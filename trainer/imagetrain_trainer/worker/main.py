@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import pathlib
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -42,14 +43,26 @@ def main() -> None:
         sys.exit(error.exit_code)
     logs.configure(worker.log_format, worker.rank)
     lifeline.become_subreaper()
+    early = _note_signals()
     try:
         with _built(worker, variables) as made:
+            if early:
+                made.take_signal(early[0], None)
             outcome = made.run()
             _finish(worker, outcome)
-    except OSError as error:
-        outcome = outcomes.build_outcome(exit_codes.ExitCode.INTERNAL, f"The worker cannot be started: {error}")
+    except Exception as error:  # whatever it is, somebody waits for an outcome
+        logger.exception("the supervisor failed")
+        outcome = outcomes.build_outcome(exit_codes.ExitCode.INTERNAL, f"The worker's supervisor failed: {error}")
         _finish(worker, outcome)
     sys.exit(outcome.exit_code)
+
+
+def _note_signals() -> list[int]:
+    """Return a list that is given each request to stop until the supervisor takes them: process 1 would lose them."""
+    noted: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: noted.append(number))
+    return noted
 
 
 def _finish(worker: environment.WorkerEnvironment, outcome: progress.WorkerOutcome) -> None:

@@ -25,7 +25,7 @@ from typing import Protocol
 from imagetrain_api import exit_codes, progress, schema
 from imagetrain_trainer.rendezvous import messages
 from imagetrain_trainer.training import local_copies
-from imagetrain_trainer.worker import environment, generation, outcomes, reaper, silence, stack_text, training_process
+from imagetrain_trainer.worker import environment, generation, outcomes, reaper, silence, training_process
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,8 @@ class Supervisor:
         self._generation: generation.Generation | None = None
         self._started = 0  # newest generation whose process was started here
         self._own_outcome: progress.WorkerOutcome | None = None  # how the newest process ended
+        self._dump: dict[str, object] = {}  # of the newest generation, which has ended when it is asked for
+        self._start_failure: progress.WorkerOutcome | None = None  # why the newest generation has no process here
         self._order = messages.Order()
         self._signals = 0
         self._signalled_at = -math.inf
@@ -107,7 +109,7 @@ class Supervisor:
             finally:
                 if self._generation is not None:
                     self._generation.close(_END_SECONDS)
-        return outcome
+        return outcomes.with_recoveries(outcome, self._shown.recoveries)
 
     def read_progress(self) -> progress.Progress:
         """Return what this worker shows of itself; on any thread."""
@@ -123,15 +125,14 @@ class Supervisor:
         self._reaper.reap()
         if self._generation is not None:
             self._generation.tick(now)
-            self._own_outcome = self._generation.outcome
+            self._own_outcome, self._dump = self._generation.outcome, self._generation.describe_dump()
         self._order = self._link.order()
         try:
             outcome = self._leave(now)
             if outcome is None:
                 self._obey(now)
-        except (training_process.StartError, OSError) as error:
-            logger.error("the training process cannot be started: %s", error)  # noqa: TRY400 - one line tells it
-            return outcomes.build_outcome(_code_of(error), f"The training process cannot be started: {error}")
+        except training_process.StartError as error:  # no generation would start here
+            return outcomes.build_outcome(ExitCode.INTERNAL, str(error))
         self._show()
         self._link.report(self._build_report())
         return outcome
@@ -169,11 +170,19 @@ class Supervisor:
         elif order.generation <= self._started or self._signals or order.rank_of(self._worker.rank) is None:
             return
         elif self._starter.is_ready():
-            self._started = order.generation
-            logger.info("generation %d starts with %d worker(s)", order.generation, len(order.members))
+            self._start(order, now)
+
+    def _start(self, order: messages.Order, now: float) -> None:
+        logger.info("generation %d starts with %d worker(s)", order.generation, len(order.members))
+        self._started, self._generation = order.generation, None
+        self._start_failure, self._dump = None, {}
+        try:
             self._generation = generation.Generation(
                 self._worker, order, self._starter, self._variables, step_times=self._step_times, now=now
             )
+        except OSError as error:
+            message = f"The training process cannot be started in {self._worker.work_dir}: {error.strerror}."
+            self._own_outcome = self._start_failure = outcomes.build_outcome(_code_of(error), message)
 
     # Signals.
 
@@ -221,7 +230,12 @@ class Supervisor:
             is_stopping=self._signals > 0,
             local_steps=find_local_steps(self._worker),
         )
-        return report if current is None else schema.replace(report, **_describe(current))
+        report = schema.replace(report, **self._dump)
+        if current is not None:
+            return schema.replace(report, **_describe(current))
+        if (failure := self._start_failure) is not None:
+            return schema.replace(report, state="ended", exit_code=failure.exit_code, message=failure.message)
+        return report
 
     def _show(self) -> None:
         current = self._generation
@@ -235,7 +249,7 @@ class Supervisor:
 
     def _build_outcome(self, code: int, message: str) -> progress.WorkerOutcome:
         own = self._own_outcome
-        if own is not None and own.exit_code == code:
+        if own is not None and own.exit_code == code and (_is_own_word(code) or not message):
             return own
         if code == ExitCode.PREEMPTED:
             message = "Stopped; the group goes on from its newest checkpoint when it is started again."
@@ -261,11 +275,9 @@ def _describe(current: generation.Generation) -> dict[str, object]:
         "waiting_for": report.waiting_for,
         "silent_seconds": current.silent_seconds,
         "has_dump": dump is not None,
-        "dump_uri": current.dump_uri,
     }
     if dump is not None:
         fields |= {"place": dump.place, "waiting_for": dump.waits_for or report.waiting_for}
-        fields |= {"dump_head": stack_text.head(dump.text)}
     if outcome is not None:
         return {**fields, "state": "ended", "exit_code": current.exit_code, "message": outcome.message}
     if verdict is not None:
@@ -273,6 +285,10 @@ def _describe(current: generation.Generation) -> dict[str, object]:
     return {**fields, "state": "starting" if report.phase == "starting" else "running"}
 
 
-def _code_of(error: Exception) -> ExitCode:
-    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return ExitCode.DISK_FULL if is_full else ExitCode.INTERNAL
+def _is_own_word(code: int) -> bool:
+    """Tell whether the process itself says best what such an end means; of others the coordinator knows more."""
+    return code in (ExitCode.DONE, ExitCode.PREEMPTED) or not exit_codes.find_outcome(code).is_retryable
+
+
+def _code_of(error: OSError) -> ExitCode:
+    return ExitCode.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else ExitCode.INTERNAL
