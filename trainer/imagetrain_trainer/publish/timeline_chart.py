@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -110,9 +111,9 @@ def _place(column: Mapping[str, float], state: str, width: float) -> tuple[float
 
 
 def _build_ticks(seconds: float, scale: float) -> tuple[Tick, ...]:
-    step = next((each for each in _TICK_STEPS_SECONDS if seconds / each <= _MAX_TICKS), None)
-    if step is None:
-        step = _TICK_STEPS_SECONDS[-1] * -(-seconds // (_TICK_STEPS_SECONDS[-1] * _MAX_TICKS))
+    longest = _TICK_STEPS_SECONDS[-1]
+    several = longest * math.ceil(seconds / (longest * _MAX_TICKS))  # of a run of more than ten days
+    step = next((each for each in _TICK_STEPS_SECONDS if seconds / each <= _MAX_TICKS), several)
     marks = [index * step for index in range(int(seconds / step) + 1)]
     return tuple(Tick(position=round(_LEFT + mark * scale, 1), label=_label(mark)) for mark in marks)
 
