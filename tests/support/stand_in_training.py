@@ -10,6 +10,7 @@ tell        prints what it finds about itself as JSON
 
 import itertools
 import json
+import math
 import os
 import pathlib
 import random
@@ -53,10 +54,11 @@ def _action() -> str:
     return os.environ["STAND_IN"] if found is None else found
 
 
-def _stay(phase: str, step: int) -> None:
+def _stay(phase: str, step: int, *, ticks: float = math.inf) -> None:
     block = progress_block.ProgressBlock(pathlib.Path(os.environ[environment.ENV_PROGRESS_BLOCK]))
     for tick in itertools.count():
-        block.write(progress.Progress(phase=phase, step=step + tick // 20, updated_at=time.time()))
+        if tick < ticks:
+            block.write(progress.Progress(phase=phase, step=step + tick // 20, updated_at=time.time()))
         block.mark_beat(time.time())
         time.sleep(0.05)
 
@@ -74,6 +76,7 @@ def _end(code: exit_codes.ExitCode, message: str, **details: object) -> NoReturn
 
 _REPORTING: dict[str, Callable[[], None]] = {
     "train": _train,
+    "block": lambda: _stay("training", 5, ticks=60),
     "start": lambda: _stay("starting", 0),
     "done": lambda: _end(exit_codes.ExitCode.DONE, "Published.", summary={"steps": 9}),
     "corrupt": lambda: _end(exit_codes.ExitCode.DATA_CORRUPT, "A shard is damaged."),

@@ -170,6 +170,22 @@ def test_frozen_training_process_is_found_and_the_group_goes_on(build) -> None:
     group.until(lambda: group.shown(0).recoveries[0].dump_uri is not None)
 
 
+def test_rank_whose_heart_beats_but_that_takes_no_step_is_found_within_the_step_timeout(build) -> None:
+    group = build(2, stepTimeoutSeconds=5)
+    group.start("train", generations={"1.1": "block"})
+    group.wait_for_training(1)
+    group.wait_for_training(2)
+    (recovery,) = group.shown(0).recoveries
+    assert (recovery.rank, recovery.reason) == (1, "Hung")
+
+
+def test_worker_that_never_appears_ends_the_group_after_the_start_timeout(build) -> None:
+    group = build(2, startTimeoutSeconds=10)
+    group.start("train", 0)
+    assert group.wait() == [ExitCode.PEER_LOST]
+    assert "Rank 1 did not appear within 10 s" in group.outcome(0).message
+
+
 def test_killed_fork_server_is_replaced(build) -> None:
     group = build(1)
     group.start("train")
