@@ -6,6 +6,8 @@ int64_list = 3; each list's values are field 1, numbers packed. Map entries are 
 equal records have equal bytes; they are read in any order, packed or not, and unknown fields are skipped.
 """
 
+import functools
+import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -111,86 +113,73 @@ def decode_record(data: bytes) -> Record:
     )
 
 
-def _build_layout() -> list[tuple[bytes, int]]:
-    """Return, for each feature in the order written, the bytes before its value's length, and the tag of its kind."""
-    kinds = dict.fromkeys((FEATURE_ENCODED, FEATURE_FORMAT, FEATURE_KEY), _BYTES_LIST)
-    kinds |= dict.fromkeys((FEATURE_CHANNELS, FEATURE_LABEL, FEATURE_HEIGHT, FEATURE_WIDTH), _INT64_LIST)
-    return [
-        (_field(_TAG_LENGTH_1, name.encode()) + bytes((_TAG_LENGTH_2,)), kinds[name] << 3 | _LENGTH)
-        for name in sorted(kinds)
-    ]
+def _compile_entry(name: str, value: bytes) -> bytes:
+    """Return the pattern of one map entry; `value` is that of the value behind its tag."""
+    kind = _BYTES_LIST if name in (FEATURE_ENCODED, FEATURE_FORMAT, FEATURE_KEY) else _INT64_LIST
+    head = _field(_TAG_LENGTH_1, name.encode()) + bytes((_TAG_LENGTH_2,))
+    parts = (_ANY_VARINT, re.escape(head), _ANY_VARINT, re.escape(bytes((kind << 3 | _LENGTH,))), _ANY_VARINT)
+    return re.escape(bytes((_TAG_LENGTH_1,))) + b"".join(parts) + re.escape(bytes((_TAG_LENGTH_1,))) + value
+
+
+def _compile_layout() -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Return the patterns of what lies before the payload and behind it, in the order that `encode_record` writes."""
+    integer = _ANY_VARINT + b"(" + _ANY_VARINT + b")"
+    head = (
+        re.escape(bytes((_TAG_LENGTH_1,))) + _ANY_VARINT,
+        _compile_entry(FEATURE_CHANNELS, integer),
+        _compile_entry(FEATURE_LABEL, integer),
+        _compile_entry(FEATURE_ENCODED, b"(" + _ANY_VARINT + b")"),
+    )
+    tail = (
+        _compile_entry(FEATURE_FORMAT, _ANY_VARINT + b"(raw|png|jpeg)"),
+        _compile_entry(FEATURE_HEIGHT, integer),
+        _compile_entry(FEATURE_KEY, b"(" + _ANY_VARINT + b")(.*)"),
+        _compile_entry(FEATURE_WIDTH, integer),
+    )
+    return re.compile(b"".join(head), re.DOTALL), re.compile(b"".join(tail), re.DOTALL)
 
 
 def decode_view(data: memoryview) -> tuple[Record, tuple[bytes, bytes, bytes]] | None:
     """Parse a message that `encode_record` wrote, seven times faster than any other; None when it is another's.
 
-    The order of features is known, so only their values' lengths are read; those around them follow from these. The
+    The order of features is known, so one pattern finds all values before the payload and one all behind it. The
     payload is copied once, and nothing else of it is.
 
     Returns:
         The record, and the message in three parts, whose second is the record's payload.
     """
-    head = bytes(data[:_HEAD_BYTES])
-    values: list[bytes] = []
-    try:
-        position = _skip_varint(head, 1)
-        for prefix, kind in _LAYOUT[:_PAYLOAD_FEATURE]:
-            position, length = _find_value(head, position, prefix, kind)
-            values.append(head[position : position + length])
-            position += length
-        position, length = _find_value(head, position, *_LAYOUT[_PAYLOAD_FEATURE])
-        payload, tail = bytes(data[position : position + length]), bytes(data[position + length :])
-        parts, position = (head[:position], payload, tail), 0
-        for prefix, kind in _LAYOUT[_PAYLOAD_FEATURE + 1 :]:
-            position, length = _find_value(tail, position, prefix, kind)
-            values.append(tail[position : position + length])
-            position += length
-        channels, label, kind_name, height, key, width = values
-        record = Record(
-            payload,
-            _own_int(label),
-            kind_name.decode("ascii", "replace"),
-            _own_int(height),
-            _own_int(width),
-            _own_int(channels),
-            key.decode("utf-8", "surrogateescape"),
-        )
-    except IndexError:
+    before = _HEAD.match(bytes(data[:_HEAD_BYTES]))
+    if before is None:
         return None
-    return (record, parts) if position == len(tail) else None
+    channels, label, length = before.groups()
+    start = before.end()
+    stop = start + _read_length(length)
+    tail = bytes(data[stop:])
+    behind = _TAIL.fullmatch(tail)
+    if behind is None:
+        return None
+    kind, height, key_length, key, width = behind.groups()
+    if len(key) != _read_length(key_length):
+        return None
+    payload = bytes(data[start:stop])
+    record = Record(
+        payload,
+        _own_int(label),
+        kind.decode("ascii"),
+        _own_int(height),
+        _own_int(width),
+        _own_int(channels),
+        key.decode("utf-8", "surrogateescape"),
+    )
+    return record, (before[0], payload, tail)
 
 
-def _find_value(data: bytes, position: int, prefix: bytes, kind: int) -> tuple[int, int]:
-    """Return where the value of the map entry at `position` begins, and its length.
-
-    Raises:
-        IndexError: the entry is of another feature or kind, or the data ends.
-    """
-    # A varint takes more bytes while its upper bit is set; the loops stand here, for calls would double the time.
-    position += 1  # the map entry's tag, and behind it the entry's length
-    while data[position] > _SEVEN_BITS:
-        position += 1
-    position += 1
-    if not data.startswith(prefix, position):
-        raise IndexError("another feature")
-    position += len(prefix)
-    while data[position] > _SEVEN_BITS:
-        position += 1
-    if data[position + 1] != kind:
-        raise IndexError("another kind")
-    position += 2
-    while data[position] > _SEVEN_BITS:
-        position += 1
-    length, position = _read_varint(data, position + 2)
-    return position, length
+@functools.lru_cache(maxsize=4096)
+def _read_length(varint: bytes) -> int:
+    return _read_varint(varint, 0)[0]
 
 
-def _skip_varint(data: bytes, position: int) -> int:
-    while data[position] > _SEVEN_BITS:
-        position += 1
-    return position + 1
-
-
+@functools.lru_cache(maxsize=4096)  # labels and sizes in pixels come again and again
 def _own_int(varint: bytes) -> int:
     value = _read_varint(varint, 0)[0]
     return value - (1 << 64) if value >> 63 else value
@@ -305,6 +294,6 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
     raise IndexError("a varint has ten bytes at most")
 
 
-_LAYOUT = _build_layout()
-_PAYLOAD_FEATURE = 2  # its place among them
+_ANY_VARINT = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
+_HEAD, _TAIL = _compile_layout()
 _HEAD_BYTES = 256  # the features before the payload take about 80
