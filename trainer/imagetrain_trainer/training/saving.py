@@ -66,7 +66,7 @@ class Saver:
         patience_seconds: float = PATIENCE_SECONDS,
         sharded_bytes: int = SHARDED_BYTES,
     ) -> None:
-        """Prepare; the first buffer is made by the first save.
+        """Prepare; the first buffer is made in the background.
 
         Args:
             saved: the run's checkpoints; the chief holds their fence.
@@ -81,7 +81,7 @@ class Saver:
         self._layout = state_layout.StateLayout(specs, share.workers if is_large else 1)
         self._patience_seconds = patience_seconds
         self._free: list[state_layout.StateBuffer] = []
-        self._made = 0
+        self._made = 1
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._queue: queue.SimpleQueue[_Snapshot | None] = queue.SimpleQueue()
@@ -157,6 +157,16 @@ class Saver:
             return self._free.pop()
 
     def _work(self) -> None:
+        try:
+            buffer = state_layout.StateBuffer(self._layout)
+        except MemoryError as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+            return
+        with self._changed:
+            self._free.append(buffer)
+            self._changed.notify_all()
         while (snapshot := self._queue.get()) is not None and not self._closing.is_set():
             started_at = time.monotonic()
             error: Exception | None = None

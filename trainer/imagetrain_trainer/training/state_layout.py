@@ -94,6 +94,7 @@ class StateBuffer:
     def __init__(self, layout: StateLayout) -> None:
         self.layout = layout
         self._bytes = np.empty(layout.size_bytes, np.uint8)
+        self._bytes.fill(0)  # the kernel gives the memory now, and not while a save holds training up
         self._views: dict[str, npt.NDArray[Any]] = {}
         for file in layout.files:
             self._bytes[file.start : file.start + len(file.header)] = np.frombuffer(file.header, np.uint8)
