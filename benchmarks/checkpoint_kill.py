@@ -59,7 +59,11 @@ def main() -> int:
         with publisher_kill.run_server(arguments.server, folder) as server:
             os.environ.update(server.environment())
             server.create_bucket(BUCKET)
-            return Kills(folder / "work", arguments).run()
+            kills = Kills(folder / "work", arguments)
+            try:
+                return kills.run()
+            finally:
+                kills.close()
 
 
 def open_saved() -> checkpoints.CheckpointStore:
@@ -115,6 +119,21 @@ def train(folder: pathlib.Path, shares: int) -> int:
     phases.follow(saved, "collect_garbage", "collect")
     print("ready", flush=True)
     sys.stdin.readline()
+    try:
+        save_all(saved, copies, phases, shares)
+    except errors.TrainerError as error:
+        return error.exit_code
+    print("done", flush=True)
+    return 0
+
+
+def save_all(
+    saved: checkpoints.CheckpointStore,
+    copies: local_copies.LocalCopies,
+    phases: Phases,
+    shares: int,
+) -> None:
+    """Go on from the newest checkpoint, and save without a pause."""
     start = restoring.Start(rank=0, generation=1, incarnation=os.urandom(4).hex(), resume_step=None)
     restored = restoring.Restorer(saved, copies, start, lambda values: [list(values)]).restore()
     step = restored.checkpoint.step if restored.checkpoint else 0
@@ -131,16 +150,11 @@ def train(folder: pathlib.Path, shares: int) -> int:
         for rank in range(shares)
     ]
     phases.follow(savers[0], "_upload", "upload")
-    try:
-        for _ in range(SAVES):
-            step += STEPS_BETWEEN
-            for saver in reversed(savers):
-                saver.save(step, build_arrays(step), {"step": step})
-            savers[0].wait()
-    except errors.TrainerError as error:
-        return error.exit_code
-    print("done", flush=True)
-    return 0
+    for _ in range(SAVES):
+        step += STEPS_BETWEEN
+        for saver in reversed(savers):
+            saver.save(step, build_arrays(step), {"step": step})
+        savers[0].wait()
 
 
 class Kills:
@@ -150,6 +164,7 @@ class Kills:
         self._folder, self._arguments = folder, arguments
         self._phases = Phases(folder)
         self._random = random.Random(arguments.seed)  # noqa: S311 - the moments only have to differ
+        self._processes: list[subprocess.Popen[str]] = []
         self._met: collections.Counter[str] = collections.Counter()
         self._newest = 0
         self._read_back = 0
@@ -174,6 +189,12 @@ class Kills:
         print(f"  seconds {time.monotonic() - began:.0f}")
         return 0
 
+    def close(self) -> None:
+        """End what is left."""
+        for process in self._processes:
+            process.kill()
+            process.wait(COMPLETE_SECONDS)
+
     def _measure(self) -> float:
         durations = []
         for _ in range(3):
@@ -188,6 +209,7 @@ class Kills:
     def _start(self, shares: int, folder: pathlib.Path | None = None) -> "subprocess.Popen[str]":
         command = [sys.executable, __file__, "--train", str(folder or self._folder), str(shares)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._processes.append(process)
         require(process.stdout and process.stdout.readline() == "ready\n", "a generation did not start")
         return process
 
