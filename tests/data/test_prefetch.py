@@ -9,19 +9,9 @@ import time
 import numpy as np
 import pytest
 
+import random_records
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import (
-    block_reads,
-    blocks,
-    dataset,
-    disk_cache,
-    example,
-    prefetch,
-    reader,
-    sampler,
-    shard_index,
-    shard_writer,
-)
+from imagetrain_trainer.data import block_reads, blocks, dataset, disk_cache, prefetch, reader, sampler, shard_index
 from imagetrain_trainer.storage import store
 from imagetrain_trainer.storage.local import LocalStore
 
@@ -59,26 +49,7 @@ class GatedStore(LocalStore):
 def folder(tmp_path_factory):
     """A data set of random records in shards of 20 MiB."""
     path = tmp_path_factory.mktemp("large") / "set"
-    objects, random = store.open_store(str(path)), np.random.default_rng(0)
-    writer = shard_writer.ShardWriter(objects, "train", 20 * 1024 * 1024)
-    for number in range(RECORDS):
-        writer.add(example.Record(random.bytes(RECORD_BYTES), number % 2, "jpeg", 1, 1, 3, f"{number}"))
-    empty = dataset.Split(records=0, class_counts=(0, 0), shards=())
-    train = dataset.Split(records=RECORDS, class_counts=(RECORDS // 2,) * 2, shards=writer.finish())
-    image = dataset.ImageFacts(
-        encoding="jpeg", channels=3, height=1, width=1, min_height=1, max_height=1, min_width=1, max_width=1
-    )
-    described = dataset.Dataset(
-        name="large",
-        class_names=("a", "b"),
-        image=image,
-        splits={"train": train, "validation": empty, "test": empty},
-        mean=(0.0,) * 3,
-        std=(1.0,) * 3,
-        split_seed=0,
-        split_ratios={},
-    )
-    objects.put(dataset.KEY, dataset.seal(described)[1])
+    random_records.write(store.open_store(str(path)), RECORDS, RECORD_BYTES, 20 * 1024 * 1024)
     return path
 
 
