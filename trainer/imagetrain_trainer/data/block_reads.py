@@ -1,7 +1,8 @@
 """Fetching the needed records of blocks: which byte ranges, from the disk cache or the store, and their checks.
 
-A block is cut into cells of about 1 MiB. Without a cache the cells that hold needed records are joined into as few
-ranges as their gaps allow; with one, each cell is looked up, and those that miss are fetched in joined ranges and kept.
+A block is cut into cells. Without a cache those that hold needed records are joined into as few ranges as their gaps
+allow; with one, each cell is looked up, and those that miss are fetched in joined ranges and kept. What another process
+of the node is fetching for the same cache is waited for, for a bounded time.
 """
 
 import bisect
@@ -10,20 +11,36 @@ import dataclasses
 import functools
 import logging
 import threading
+import time
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import blocks, dataset, disk_cache, example, record_batch, shard_index, shard_indexes
+from imagetrain_trainer.data import (
+    blocks,
+    cache_claims,
+    dataset,
+    disk_cache,
+    example,
+    record_batch,
+    shard_index,
+    shard_indexes,
+)
 from imagetrain_trainer.storage import fetching, store
 
 logger = logging.getLogger(__name__)
 
-CELL_BYTES = 1024 * 1024
-"""Bytes of a cell, about: the unit of the cache."""
+CELL_BYTES = 256 * 1024
+"""Bytes of a cell, about: what is read beside the needed records, where many workers share a block."""
+CACHED_CELL_BYTES = 1024 * 1024
+"""Bytes of a cell that goes to the cache: its unit, a file each."""
+CLAIM_SECONDS = 2.0
+"""Longest wait for a cell that another process of the node fetches; then it is fetched twice."""
 _CACHE_THREADS = 2
+_WAIT_THREADS = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +74,7 @@ class CellCache:
     def __init__(self, cache: disk_cache.DiskCache) -> None:
         self._cache = cache
         self._pool = concurrent.futures.ThreadPoolExecutor(_CACHE_THREADS, "imagetrain-cache")
+        self._waits = concurrent.futures.ThreadPoolExecutor(_WAIT_THREADS, "imagetrain-waits")
 
     @property
     def counters(self) -> disk_cache.CacheCounters:
@@ -68,7 +86,8 @@ class CellCache:
         self._cache.discard(key)
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads; call it when the fetcher is closed."""
+        self._waits.shutdown(cancel_futures=True)
         self._pool.shutdown(cancel_futures=True)
 
     def read(self, fetcher: fetching.Fetcher, object_key: str, cells: "Sequence[_Cell]", priority: float) -> None:
@@ -76,39 +95,88 @@ class CellCache:
         self._pool.submit(self._fill, fetcher, object_key, cells, priority)
 
     def _fill(self, fetcher: fetching.Fetcher, object_key: str, cells: "Sequence[_Cell]", priority: float) -> None:
+        deadline = time.monotonic() + CLAIM_SECONDS
         try:
             missing = []
             for cell in cells:
-                found = self._cache.get(cell.cache_key(object_key))
-                if found is None:
-                    missing.append(cell)
-                else:
-                    cell.settle(found)
-            for run in _join(missing, gap_bytes=0):
-                future = fetcher.get(object_key, run[0].start, run[-1].stop - run[0].start, priority)
-                future.add_done_callback(functools.partial(self._take, object_key, run))
+                match self._look_up(cell, object_key):
+                    case "here":
+                        pass
+                    case "missing":
+                        missing.append(cell)
+                    case "elsewhere":
+                        self._waits.submit(self._await, fetcher, object_key, cell, priority, deadline)
+            self._fetch(fetcher, object_key, missing, priority)
         except BaseException as e:  # noqa: BLE001 - whoever waits for the cells must hear of it
-            for cell in cells:
-                cell.fail(e)
+            _give_up(cells, e)
+
+    def _look_up(self, cell: "_Cell", object_key: str) -> Literal["here", "missing", "elsewhere"]:
+        """Settle a cell from the cache, or claim it."""
+        key = cell.cache_key(object_key)
+        found = self._cache.get(key)
+        if found is None:
+            claim = self._cache.claim(key)
+            if claim is None:
+                return "elsewhere"
+            # It may have come between the look and the claim.
+            found = self._cache.get(key) if self._cache.holds(key) else None
+            if found is None:
+                cell.claim = claim
+                return "missing"
+            claim.release()
+        cell.settle(found)
+        return "here"
+
+    def _await(
+        self, fetcher: fetching.Fetcher, object_key: str, cell: "_Cell", priority: float, deadline: float
+    ) -> None:
+        """Take a cell that another process fetches; it is fetched here when that one fails, or takes too long."""
+        try:
+            found = self._cache.wait(cell.cache_key(object_key), deadline - time.monotonic())
+            if found is None:
+                self._fetch(fetcher, object_key, [cell], priority)
+            else:
+                cell.settle(found)
+        except BaseException as e:  # noqa: BLE001 - as `_fill`
+            _give_up([cell], e)
+
+    def _fetch(self, fetcher: fetching.Fetcher, object_key: str, cells: "Sequence[_Cell]", priority: float) -> None:
+        for run in _join(cells, gap_bytes=0):
+            future = fetcher.get(object_key, run[0].start, run[-1].stop - run[0].start, priority)
+            future.add_done_callback(functools.partial(self._take, object_key, run))
 
     def _take(self, object_key: str, run: "Sequence[_Cell]", done: "concurrent.futures.Future[memoryview]") -> None:
         _hand_out(run, done)
-        if not done.cancelled() and done.exception() is None:
-            try:
-                self._pool.submit(self._keep, object_key, run)
-            except RuntimeError:  # closed by now: the cells are there, and are not kept
-                logger.debug("cells of %s are not kept: the reader is closed", object_key)
+        if done.cancelled() or done.exception() is not None:
+            _release(run)
+            return
+        try:
+            kept = self._pool.submit(self._keep, object_key, run, done.result())
+        except RuntimeError:  # closed by now: the cells are there, and are not kept
+            logger.debug("cells of %s are not kept: the reader is closed", object_key)
+            _release(run)
+        else:
+            kept.add_done_callback(lambda _: _release(run))  # it may be dropped from the queue
 
-    def _keep(self, object_key: str, run: "Sequence[_Cell]") -> None:
+    def _keep(self, object_key: str, run: "Sequence[_Cell]", data: memoryview) -> None:
         for cell in run:
-            self._cache.put(cell.cache_key(object_key), bytes(cell.bytes_of(cell.start, cell.stop - cell.start)))
+            with cell.claim:
+                part = data[cell.start - run[0].start : cell.stop - run[0].start]
+                self._cache.put(cell.cache_key(object_key), bytes(part))
 
 
 class _Cell:
-    """Some neighbouring records of a block, on their way or here."""
+    """Some neighbouring records of a block, on their way or here.
+
+    Attributes:
+        start: its first byte in the object.
+        stop: the byte behind its last.
+        claim: on fetching it for the node.
+    """
 
     def __init__(self, start: int, stop: int) -> None:
         self.start, self.stop = start, stop
+        self.claim = cache_claims.Claim()
         self._future: concurrent.futures.Future[memoryview] = concurrent.futures.Future()
 
     def cache_key(self, object_key: str) -> str:
@@ -145,6 +213,17 @@ def _hand_out(run: Sequence[_Cell], done: "concurrent.futures.Future[memoryview]
             cell.settle(data[cell.start - run[0].start : cell.stop - run[0].start])
 
 
+def _release(cells: Sequence[_Cell]) -> None:
+    for cell in cells:
+        cell.claim.release()
+
+
+def _give_up(cells: Sequence[_Cell], error: BaseException) -> None:
+    _release(cells)
+    for cell in cells:
+        cell.fail(error)
+
+
 def _join(cells: Sequence[_Cell], gap_bytes: int) -> list[list[_Cell]]:
     """Group cells that lie at most `gap_bytes` apart."""
     runs: list[list[_Cell]] = []
@@ -169,7 +248,7 @@ class BlockRead:
         entries = origin.indexes.entries(self._shard_number)
         # A copy, so that the shard's index may be forgotten: (records of the block,) of shard_index.ENTRY
         self._entries = entries[self._first - self._shard_first : stop - self._shard_first].copy()
-        self._bounds = _cut(self._entries)
+        self._bounds = cut(self._entries, CELL_BYTES if origin.cache is None else CACHED_CELL_BYTES)
         self._bound_list: list[int] = self._bounds.tolist()  # bisect is forty times faster for one number
         self._cells: dict[int, _Cell] = {}
         self._fetches: list[concurrent.futures.Future[memoryview]] = []
@@ -239,7 +318,7 @@ class BlockRead:
             cell.cancel()
 
 
-def _cut(entries: shard_index.Entries) -> npt.NDArray[np.int64]:
+def cut(entries: shard_index.Entries, cell_bytes: int) -> npt.NDArray[np.int64]:
     """Return where a block's cells begin, as places in it, and its number of records behind the last."""
-    cells = max(1, round(int(entries["length"].sum(dtype=np.int64)) / CELL_BYTES))
+    cells = max(1, round(int(entries["length"].sum(dtype=np.int64)) / cell_bytes))
     return np.unique(np.arange(cells + 1) * len(entries) // cells)

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import threading
 import time
 from types import TracebackType
 from typing import Self
@@ -19,15 +20,17 @@ _LONGEST_PAUSE_SECONDS = 0.05
 
 
 class Claim:
-    """The right to fetch a piece, until released; a `with` block releases it."""
+    """The right to fetch a piece, until released, by any thread; a `with` block releases it."""
 
     def __init__(self, descriptor: int | None = None, path: str = "") -> None:
         self._descriptor = descriptor
         self._path = path
+        self._lock = threading.Lock()
 
     def release(self) -> None:
         """Let the waiters go on. Twice is once."""
-        descriptor, self._descriptor = self._descriptor, None
+        with self._lock:
+            descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
         with contextlib.suppress(OSError):

@@ -169,9 +169,9 @@ class DiskCache:
 
         Returns:
             A claim: fetch, put, then release it (or leave its `with` block). None: another is at it; `wait` for it.
-            Who cannot be kept apart from others, for the disk is in trouble, gets a claim as well.
+            Who could put nothing, for the disk is in trouble or the cache is full, gets a claim as well.
         """
-        if not self._is_writable:
+        if not self._is_writable or time.monotonic() < self._full_until:
             return cache_claims.Claim()
         try:
             return cache_claims.claim(self._folder.claim_path_of(self._name(key)))
@@ -181,6 +181,10 @@ class DiskCache:
         except OSError as e:
             self._stop_writing(e)
             return cache_claims.Claim()
+
+    def holds(self, key: str) -> bool:
+        """Say whether something is under a key of this scope, without looking at it."""
+        return os.access(self._folder.path_of(self._name(key)), os.F_OK)
 
     def wait(self, key: str, timeout_seconds: float) -> memoryview | None:
         """Get what another is fetching, once it is here; None when it did not come: then fetch it without a claim.
