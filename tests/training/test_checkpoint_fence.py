@@ -4,7 +4,7 @@ import pytest
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import checkpoint_fence, checkpoint_manifest
+from imagetrain_trainer.training import checkpoint_fence, checkpoint_manifest, whole_reads
 
 Place = checkpoint_manifest.Place
 
@@ -103,6 +103,24 @@ def test_damaged_fence_is_named_and_never_ignored(store: storage.ObjectStore, te
     store.put("fence.json", text.encode())
     with pytest.raises(errors.DataCorruptError, match=problem):
         checkpoint_fence.FenceKeeper(store).take(1, "a")
+
+
+@pytest.mark.parametrize("place", range(0, 200, 7))
+def test_fence_that_is_read_with_a_wrong_byte_is_read_again(
+    store: storage.ObjectStore, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, read, times = began(store, 20), type(store).get, []
+
+    def get(own: storage.ObjectStore, key: str) -> bytes:
+        data = bytearray(read(own, key))
+        if key == "fence.json" and len(times) < whole_reads.MOST_READS - 1:
+            times.append(key)
+            data[place % len(data)] ^= 0x10
+        return bytes(data)
+
+    monkeypatch.setattr(type(store), "get", get)
+    assert keeper.read() == keeper.held
+    assert len(times) == whole_reads.MOST_READS - 1
 
 
 @pytest.mark.parametrize("s3_server", ["moto", "versitygw"], indirect=True)

@@ -13,13 +13,14 @@ still finds the fence its own when its manifest is written may delete older chec
 """
 
 import dataclasses
+import hashlib
 import json
 import secrets
 from typing import Any
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import checkpoint_manifest
+from imagetrain_trainer.training import checkpoint_manifest, whole_reads
 
 FENCE_KEY = "fence.json"
 SCHEMA_VERSION = 1
@@ -87,7 +88,7 @@ class Fence:
             "branches": [[branch.generation, branch.resumed_step] for branch in self.branches],
             "holders": list(self.holders),
         }
-        return json.dumps(document, sort_keys=True).encode()
+        return json.dumps({**document, "sha256": _digest(document)}, sort_keys=True).encode()
 
 
 class FenceKeeper:
@@ -104,8 +105,9 @@ class FenceKeeper:
         Raises:
             DataCorruptError: the object is no fence.
         """
+        uri = self._store.uri_of(FENCE_KEY)
         try:
-            return _decode(self._store.get(FENCE_KEY), self._store.uri_of(FENCE_KEY))
+            return whole_reads.read_whole(lambda: _decode(self._store.get(FENCE_KEY), uri))
         except errors.ObjectNotFoundError:
             return Fence()
 
@@ -171,6 +173,11 @@ class FenceKeeper:
         )
 
 
+def _digest(document: dict[str, Any]) -> str:
+    """Return the digest of a document without its digest: a wrong fence would end a run that is well."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
 def _decode(data: bytes, uri: str) -> Fence:
     try:
         document: dict[str, Any] = json.loads(data)
@@ -178,6 +185,8 @@ def _decode(data: bytes, uri: str) -> Fence:
             raise errors.DataCorruptError(
                 f"{uri} has schemaVersion {document['schemaVersion']}; this version reads up to {SCHEMA_VERSION}."
             )
+        if document.pop("sha256") != _digest(document):
+            raise errors.DataCorruptError(f"{uri} does not match its own digest.")
         return Fence(
             generation=int(document["generation"]),
             token=str(document["token"]),

@@ -25,6 +25,7 @@ from imagetrain_trainer.training import (
     checkpoint_garbage,
     checkpoint_manifest,
     state_layout,
+    whole_reads,
 )
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,8 @@ class CheckpointStore:
             return decode_arrays(data, uri)
 
         with concurrent.futures.ThreadPoolExecutor(_PARALLEL_READS) as pool:
-            return build_checkpoint(manifest, pool.map(read, manifest.shards))
+            shards = pool.map(lambda shard: whole_reads.read_whole(lambda: read(shard)), manifest.shards)
+            return build_checkpoint(manifest, shards)
 
     def load_manifest(self, place: Place) -> checkpoint_manifest.Manifest:
         """Return what is known of a checkpoint beside its arrays.
@@ -136,9 +138,10 @@ class CheckpointStore:
             DataCorruptError: it is damaged, or of a newer format.
         """
         key = f"{place.folder}/{checkpoint_manifest.MANIFEST_KEY}"
-        manifest = checkpoint_manifest.decode_manifest(self.objects.get(key), self.objects.uri_of(key))
+        uri = self.objects.uri_of(key)
+        manifest = whole_reads.read_whole(lambda: checkpoint_manifest.decode_manifest(self.objects.get(key), uri))
         if manifest.place != place:
-            raise errors.DataCorruptError(f"{self.objects.uri_of(key)} is the manifest of step {manifest.place.step}.")
+            raise errors.DataCorruptError(f"{uri} is the manifest of step {manifest.place.step}.")
         return manifest
 
     def build_manifest(
