@@ -10,7 +10,7 @@ import pytest
 import waiting
 from imagetrain_api import exit_codes, job, names, plan, progress, worker_config
 from imagetrain_trainer.rendezvous import messages
-from imagetrain_trainer.worker import environment, forking, generation, lifeline, supervisor
+from imagetrain_trainer.worker import environment, forking, generation, lifeline, supervisor, training_process
 
 ExitCode = exit_codes.ExitCode
 SUPPORT = pathlib.Path(__file__).parents[1] / "support"
@@ -287,6 +287,26 @@ def test_training_process_that_cannot_be_started_ends_the_worker(tmp_path: pathl
     starter.close()
     assert harness.outcome.exit_code == ExitCode.INTERNAL
     assert "The fork server ended with status 1" in harness.outcome.message
+
+
+def test_fork_that_fails_is_told_and_the_next_generation_tries_again(harness, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise training_process.StartError("The fork server did not start a training process.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(harness.starter, "start", fail)
+        harness.run("train")
+        assert (harness.state, harness.link.told.exit_code) == ("ended", ExitCode.INTERNAL)
+    harness.run("train", 2)
+    harness.tick_until(lambda: harness.state == "running")
+    harness.made._generation.kill()
+
+
+def test_fork_server_that_died_is_replaced_before_the_next_generation(harness) -> None:
+    harness.tick_until(harness.starter.is_ready)
+    first = harness.starter.pid
+    os.kill(first, signal.SIGKILL)
+    harness.tick_until(lambda: harness.starter.pid != first)
 
 
 def test_work_folder_that_is_full_is_told_as_such_and_the_next_generation_tries_again(harness, monkeypatch) -> None:

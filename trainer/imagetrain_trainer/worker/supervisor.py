@@ -128,6 +128,8 @@ class Supervisor:
             self._own_outcome, self._dump = self._generation.outcome, self._generation.describe_dump()
         self._order = self._link.order()
         try:
+            if not self._has_process():
+                self._starter.is_ready()  # a fork server that has died is replaced before it is needed
             outcome = self._leave(now)
             if outcome is None:
                 self._obey(now)
@@ -180,8 +182,8 @@ class Supervisor:
             self._generation = generation.Generation(
                 self._worker, order, self._starter, self._variables, step_times=self._step_times, now=now
             )
-        except OSError as error:
-            message = f"The training process cannot be started in {self._worker.work_dir}: {error.strerror}."
+        except (OSError, training_process.StartError) as error:
+            message = f"The training process cannot be started in {self._worker.work_dir}: {error}"
             self._own_outcome = self._start_failure = outcomes.build_outcome(_code_of(error), message)
 
     # Signals.
@@ -290,5 +292,6 @@ def _is_own_word(code: int) -> bool:
     return code in (ExitCode.DONE, ExitCode.PREEMPTED) or not exit_codes.find_outcome(code).is_retryable
 
 
-def _code_of(error: OSError) -> ExitCode:
-    return ExitCode.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else ExitCode.INTERNAL
+def _code_of(error: Exception) -> ExitCode:
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return ExitCode.DISK_FULL if is_full else ExitCode.INTERNAL
