@@ -10,7 +10,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from typing import Literal
@@ -235,6 +234,23 @@ def _join(cells: Sequence[_Cell], gap_bytes: int) -> list[list[_Cell]]:
     return runs
 
 
+class _Fetched:
+    """A range of an object, on its way or here. `bytes_of` is for one thread; `cancel` is for any."""
+
+    def __init__(self, start: int, future: "concurrent.futures.Future[memoryview]") -> None:
+        self._start, self._future = start, future
+        self._data: memoryview | None = None
+
+    def bytes_of(self, start: int, length: int) -> memoryview:
+        """Return some of its bytes, by their place in the object, waiting for them."""
+        if self._data is None:
+            self._data = memoryview(self._future.result())
+        return self._data[start - self._start : start - self._start + length]
+
+    def cancel(self) -> None:
+        self._future.cancel()
+
+
 class BlockRead:
     """The needed records of one block. `need` and `take` are for one thread; `cancel` is for any."""
 
@@ -246,37 +262,44 @@ class BlockRead:
         self._shard = origin.shards[self._shard_number]
         self._shard_first = int(origin.first_records[self._shard_number])
         entries = origin.indexes.entries(self._shard_number)
-        # A copy, so that the shard's index may be forgotten: (records of the block,) of shard_index.ENTRY
-        self._entries = entries[self._first - self._shard_first : stop - self._shard_first].copy()
-        self._bounds = cut(self._entries, CELL_BYTES if origin.cache is None else CACHED_CELL_BYTES)
-        self._bound_list: list[int] = self._bounds.tolist()  # bisect is forty times faster for one number
-        self._cells: dict[int, _Cell] = {}
-        self._fetches: list[concurrent.futures.Future[memoryview]] = []
-        self._lock = threading.Lock()
+        own = entries[self._first - self._shard_first : stop - self._shard_first]
+        self._bounds = cut(own, CELL_BYTES if origin.cache is None else CACHED_CELL_BYTES)
+        # Lists, so that the shard's index may be forgotten, and for one number they are many times faster.
+        self._entries: list[tuple[int, int, int, int]] = own.tolist()  # as shard_index.ENTRY
+        self._bound_list: list[int] = self._bounds.tolist()
+        self._cells: dict[int, _Cell | _Fetched] = {}
 
     def need(self, record_ids: npt.NDArray[np.int64], priority: float) -> int:
         """Begin to fetch records of this block that were not asked for before; return the bytes that this adds."""
         places = record_ids - self._first
         wanted = np.unique(np.searchsorted(self._bounds, places, side="right") - 1).tolist()
-        new = {number: self._cell(number) for number in wanted if number not in self._cells}
-        self._cells.update(new)
-        if not new:
-            return 0
-        key, cells = self._shard.key, list(new.values())
-        if self._origin.cache is not None:
-            self._origin.cache.read(self._origin.fetcher, key, cells, priority)
-        else:
-            for run in _join(cells, gap_bytes=0):
-                future = self._origin.fetcher.get(key, run[0].start, run[-1].stop - run[0].start, priority)
-                with self._lock:
-                    self._fetches.append(future)
-                future.add_done_callback(functools.partial(_hand_out, run))
-        return sum(cell.stop - cell.start for cell in cells)
+        new = [number for number in wanted if number not in self._cells]
+        if new:
+            (self._fetch if self._origin.cache is None else self._look_up)(new, priority)
+        return sum(stop - start for start, stop in map(self._span, new))
 
-    def _cell(self, number: int) -> _Cell:
-        first, last = self._bounds[number], self._bounds[number + 1] - 1
-        start, end = self._entries[first], self._entries[last]
-        return _Cell(int(start["offset"]), int(end["offset"]) + int(end["length"]))
+    def _fetch(self, numbers: list[int], priority: float) -> None:
+        """Ask the store for some cells, neighbours together."""
+        first = 0
+        for place in range(1, len(numbers) + 1):
+            if place < len(numbers) and numbers[place] == numbers[place - 1] + 1:
+                continue
+            start, stop = self._span(numbers[first])[0], self._span(numbers[place - 1])[1]
+            fetched = _Fetched(start, self._origin.fetcher.get(self._shard.key, start, stop - start, priority))
+            self._cells.update(dict.fromkeys(numbers[first:place], fetched))
+            first = place
+
+    def _look_up(self, numbers: list[int], priority: float) -> None:
+        """Ask the cache for some cells, and the store for those that it lacks."""
+        assert self._origin.cache is not None
+        cells = [_Cell(*self._span(number)) for number in numbers]
+        self._cells.update(zip(numbers, cells, strict=True))
+        self._origin.cache.read(self._origin.fetcher, self._shard.key, cells, priority)
+
+    def _span(self, number: int) -> tuple[int, int]:
+        """Return the first byte of a cell in its shard, and the one behind its last."""
+        offset, length, _, _ = self._entries[self._bound_list[number + 1] - 1]
+        return self._entries[self._bound_list[number]][0], offset + length
 
     def take(self, record_id: int) -> example.Record:
         """Return a record that `need` was called for, waiting for it; checked, and read once more if it is wrong.
@@ -287,14 +310,14 @@ class BlockRead:
             concurrent.futures.CancelledError: `cancel` was called.
         """
         place = record_id - self._first
-        offset, length, label, crc = self._entries[place].item()
+        offset, length, label, crc = self._entries[place]
         cell = self._cells[bisect.bisect_right(self._bound_list, place) - 1]
         frame = cell.bytes_of(offset, length)
         try:
             return record_batch.open_frame(frame, label, crc)
         except errors.DataCorruptError as e:
             logger.warning("%s is read again: it %s", self._name(record_id, offset), e)
-        if self._origin.cache is not None:
+        if self._origin.cache is not None and isinstance(cell, _Cell):
             self._origin.cache.discard(cell.cache_key(self._shard.key))
         frame = memoryview(self._origin.fetcher.get(self._shard.key, offset, length, priority=0.0).result())
         try:
@@ -310,10 +333,6 @@ class BlockRead:
 
     def cancel(self) -> None:
         """Drop what is on its way; whoever waits in `take` gets CancelledError."""
-        with self._lock:
-            fetches = list(self._fetches)
-        for future in fetches:
-            future.cancel()
         for cell in list(self._cells.values()):
             cell.cancel()
 
