@@ -169,20 +169,20 @@ class Saver:
             self._changed.notify_all()
         while (snapshot := self._queue.get()) is not None and not self._closing.is_set():
             started_at = time.monotonic()
-            error: Exception | None = None
+            failure: Exception | None = None
             try:
                 self._write(snapshot)
-            except Exception as caught:  # noqa: BLE001 - the training thread raises it
-                error = caught
+            except Exception as error:  # noqa: BLE001 - the training thread raises it
+                failure = error
             with self._changed:
-                self._error = error
-                if error is None:
+                self._error = failure
+                if failure is None:
                     self.complete_step = snapshot.step
                 self.background_seconds += time.monotonic() - started_at
                 self._pending -= 1
                 self._free.append(snapshot.buffer)
                 self._changed.notify_all()
-            if error is not None:
+            if failure is not None:
                 return
 
     def _write(self, snapshot: _Snapshot) -> None:
