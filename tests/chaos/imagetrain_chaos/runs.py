@@ -173,7 +173,7 @@ class Run:
     def _is_going_on(self) -> bool:
         """Tell whether the newest attempt is past its start."""
         newest = [event for event in list(self.events) if event["event"] in ("progress", "restarted")][-1]
-        return newest["event"] == "progress" and newest["progress"]["phase"] != "starting"
+        return bool(newest["event"] == "progress" and newest["progress"]["phase"] != "starting")
 
     def failures(self) -> list[records.Record]:
         """Return the failures that the run told of so far."""
