@@ -1,33 +1,20 @@
 """Stops, restarts and resumption with two real workers."""
 
-import json
 import os
 import pathlib
 import signal
 import time
 
+import command_events
+
 SUPERVISOR = b"imagetrain-worker"
 LONG = {"epochs": 400, "globalBatchSize": 16}
-
-
-def events(process):
-    """Yield the command's JSON lines as they come."""
-    for line in process.stdout:
-        yield json.loads(line)
-
-
-def wait_for_step(process, step):
-    """Return the first progress of training at or past `step`."""
-    for event in events(process):
-        if event["event"] == "progress" and event["progress"]["step"] >= step:
-            return event["progress"]
-    raise AssertionError(f"the command ended: {process.stderr.read()}")
 
 
 def test_an_interrupted_run_saves_and_resumes_where_it_stopped(imagetrain, write_job, local_data, tmp_path):
     manifest = write_job(f"file://{local_data}/", f"file://{tmp_path}/out/", training=LONG)
     process = imagetrain.start("run", manifest, "--json")
-    wait_for_step(process, 20)
+    command_events.wait_for_step(process, 20)
     process.send_signal(signal.SIGINT)
     stopped = imagetrain.wait(process)
     assert stopped.status == 82, stopped.errors + imagetrain.logs()
@@ -38,7 +25,7 @@ def test_an_interrupted_run_saves_and_resumes_where_it_stopped(imagetrain, write
 
     # The rest of the run is cut short: what counts is where it goes on.
     resumed = imagetrain.start("run", manifest, "--json", "--resume")
-    first = wait_for_step(resumed, 1)
+    first = command_events.wait_for_step(resumed, 1)
     assert first["step"] >= steps[-1]
     resumed.send_signal(signal.SIGINT)
     assert imagetrain.wait(resumed).status == 82
@@ -46,7 +33,7 @@ def test_an_interrupted_run_saves_and_resumes_where_it_stopped(imagetrain, write
     assert [path.name for path in imagetrain.runs.iterdir()] == [folder.name]
 
 
-def test_a_killed_worker_restarts_the_group_which_then_publishes(imagetrain, write_job, local_data, tmp_path):
+def test_a_killed_supervisor_restarts_the_whole_group_which_then_publishes(imagetrain, write_job, local_data, tmp_path):
     manifest = write_job(
         f"file://{local_data}/",
         f"file://{tmp_path}/out/",
@@ -54,7 +41,7 @@ def test_a_killed_worker_restarts_the_group_which_then_publishes(imagetrain, wri
         checkpoint={"everySeconds": 1},
     )
     process = imagetrain.start("run", manifest, "--json")
-    wait_for_step(process, 5)
+    command_events.wait_for_step(process, 5)
     os.kill(worker_pid(imagetrain.runs, rank=1), signal.SIGKILL)
     run = imagetrain.wait(process)
     assert run.status == 0, run.errors + imagetrain.logs()
@@ -66,7 +53,7 @@ def test_a_killed_worker_restarts_the_group_which_then_publishes(imagetrain, wri
 def test_workers_of_a_killed_command_save_and_end(imagetrain, write_job, local_data, tmp_path):
     manifest = write_job(f"file://{local_data}/", f"file://{tmp_path}/out/", training=LONG)
     process = imagetrain.start("run", manifest, "--json")
-    wait_for_step(process, 20)
+    command_events.wait_for_step(process, 20)
     (folder,) = imagetrain.runs.iterdir()
     process.kill()
     process.wait()
