@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 import s3_servers
-from imagetrain_chaos import faults, final_state, jobs, plan, trials
+from imagetrain_chaos import faults, final_state, jobs, plan, records, trials
 
 EPOCHS = 8
 
@@ -48,6 +48,17 @@ def undisturbed(images: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) 
     return find
 
 
+def check_cost(record: records.Record) -> None:
+    """Check that a failure's record says from which step the run went on, and what that cost."""
+    assert record.message
+    assert record.resumed_step is not None
+    if record.is_in_place:
+        assert record.is_over
+        assert record.step is not None
+        assert record.resumed_step <= record.step
+        assert 0 < record.lost_seconds < 120
+
+
 @pytest.fixture
 def survive(
     images: pathlib.Path, undisturbed: Undisturbed, tmp_path: pathlib.Path, seed: int
@@ -79,10 +90,12 @@ def survive(
         trials.tell_plan(seed, planned)
         with trials.started(trial) as running:
             (faults.overlap if is_overlapping else faults.happen)(planned, running.run, running.site)
-            finished = running.finish()
+            finished = running.finish(planned)
         allowed = 0.0 if workers == 1 else 1e-5
         assert final_state.largest_difference(undisturbed(workers), finished.state) <= allowed
         assert not finished.leaks
+        for record in finished.records:
+            check_cost(record)
         return finished
 
     return run

@@ -33,14 +33,20 @@ class Record:
 
 
 def collect(events: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """Return the records among the lines of `imagetrain run --json`, each recovery in its newest form."""
+    """Return the records among the lines of `imagetrain run --json`, each recovery in its newest form.
+
+    A failure that supervisors cannot get over in place is told twice, by them and by the command: the latter counts.
+    """
     found: dict[object, Record] = {}
     attempt = 0
     for event in events:
         if event["event"] == "restarted":
+            for key in [key for key, record in found.items() if not record.is_over]:
+                del found[key]
             attempt = event["restart"]
             found["restart", attempt] = _of_restart(event)
-        for recovery in event.get("progress", {}).get("recoveries", ()):
+        told = (event["recovery"],) if event["event"] == "recovered" else ()
+        for recovery in (*told, *event.get("progress", {}).get("recoveries", ())):
             # The same generation may be told of by two attempts: each begins with a coordinator of its own.
             found["recovery", attempt, recovery["generation"]] = _of_recovery(recovery)
     return list(found.values())

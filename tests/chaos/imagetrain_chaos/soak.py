@@ -55,7 +55,7 @@ def soak(arguments: argparse.Namespace, folder: pathlib.Path, server: s3_servers
     (folder / "straight").mkdir()
     straight = trials.Trial(folder=folder / "straight", data=data, workers=workers, epochs=epochs, pace_seconds=0.0)
     with trials.started(straight) as running:
-        reference = running.finish(_START_SECONDS + 60 * arguments.minutes).state
+        reference = running.finish(timeout_seconds=_START_SECONDS + 60 * arguments.minutes).state
     say(f"seed {arguments.seed}: {epochs * jobs.STEPS_PER_EPOCH} steps; the undisturbed run is done")
     (folder / "soak").mkdir()
     trial = trials.Trial(
@@ -82,7 +82,7 @@ def soak(arguments: argparse.Namespace, folder: pathlib.Path, server: s3_servers
             for fault in planned:
                 say(f"{running.run.step:>7} {fault}")
                 faults.happen([fault], running.run, running.site)
-            finished = running.finish(_START_SECONDS)
+            finished = running.finish(planned, _START_SECONDS)
         except runs.RunFailedError as error:
             return [str(error)]
     for record in finished.records:

@@ -64,10 +64,11 @@ class Running:
     site: faults.Site
     output_uri: str
 
-    def finish(self, timeout_seconds: float = 180) -> "Finished":
+    def finish(self, planned: Iterable[plan.Fault] = (), timeout_seconds: float = 180) -> "Finished":
         """Wait for the run's good end and look at what it leaves."""
         event = self.run.wait_to_end(timeout_seconds)
         return Finished(
+            planned=tuple(planned),
             event=event,
             records=tuple(self.run.failures()),
             state=final_state.load(self.output_uri, self.run.run_id),
@@ -81,6 +82,7 @@ class Finished:
     """What a run that ended well leaves.
 
     Attributes:
+        planned: what happened to it.
         event: its last line.
         records: its failures.
         state: its last checkpoint.
@@ -88,16 +90,17 @@ class Finished:
         leaks: what it should not have left.
     """
 
+    planned: tuple[plan.Fault, ...]
     event: Mapping[str, Any]
     records: tuple[records.Record, ...]
     state: final_state.FinalState
     metrics: str
     leaks: tuple[str, ...]
 
-    def metric(self, name: str) -> float:
-        """Return the sum of a metric over its labels; 0 where it is not told."""
+    def metric(self, name: str, label: str = "") -> float:
+        """Return the sum of a metric over its labels, or over those with `label`; 0 where it is not told."""
         lines = [line for line in self.metrics.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
+        return sum(float(line.rpartition(" ")[2]) for line in lines if label in line)
 
 
 @contextlib.contextmanager
