@@ -4,7 +4,8 @@ import pytest
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import checkpoint_fence, checkpoint_manifest, whole_reads
+from imagetrain_trainer.storage import whole_reads
+from imagetrain_trainer.training import checkpoint_fence, checkpoint_manifest
 
 Place = checkpoint_manifest.Place
 

@@ -28,7 +28,7 @@ from imagetrain_trainer.data import (
     shard_index,
     shard_indexes,
 )
-from imagetrain_trainer.storage import fetching, store
+from imagetrain_trainer.storage import fetching, store, whole_reads
 
 logger = logging.getLogger(__name__)
 
@@ -302,7 +302,7 @@ class BlockRead:
         return self._entries[self._bound_list[number]][0], offset + length
 
     def take(self, record_id: int) -> example.Record:
-        """Return a record that `need` was called for, waiting for it; checked, and read once more if it is wrong.
+        """Return a record that `need` was called for, waiting for it; checked, and read again where it is wrong.
 
         Raises:
             errors.DataCorruptError: it is wrong in the store too; names shard, record and offset.
@@ -312,18 +312,21 @@ class BlockRead:
         place = record_id - self._first
         offset, length, label, crc = self._entries[place]
         cell = self._cells[bisect.bisect_right(self._bound_list, place) - 1]
-        frame = cell.bytes_of(offset, length)
         try:
-            return record_batch.open_frame(frame, label, crc)
+            return record_batch.open_frame(cell.bytes_of(offset, length), label, crc)
         except errors.DataCorruptError as e:
             logger.warning("%s is read again: it %s", self._name(record_id, offset), e)
         if self._origin.cache is not None and isinstance(cell, _Cell):
             self._origin.cache.discard(cell.cache_key(self._shard.key))
-        frame = memoryview(self._origin.fetcher.get(self._shard.key, offset, length, priority=0.0).result())
-        try:
-            return record_batch.open_frame(frame, label, crc)
-        except errors.DataCorruptError as e:
-            raise errors.DataCorruptError(f"{self._name(record_id, offset)} {e}. {shard_indexes.ADVICE}") from e
+
+        def read() -> example.Record:
+            frame = self._origin.fetcher.get(self._shard.key, offset, length, priority=0.0).result()
+            try:
+                return record_batch.open_frame(memoryview(frame), label, crc)
+            except errors.DataCorruptError as e:
+                raise errors.DataCorruptError(f"{self._name(record_id, offset)} {e}. {shard_indexes.ADVICE}") from e
+
+        return whole_reads.read_whole(read)
 
     def _name(self, record_id: int, offset: int) -> str:
         return (

@@ -6,13 +6,10 @@ It is written last, so a prefix without it holds no data set, and its digest nam
 import dataclasses
 import hashlib
 import json
-import logging
 from typing import Any
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.storage import object_store, store
-
-logger = logging.getLogger(__name__)
+from imagetrain_trainer.storage import object_store, store, whole_reads
 
 KEY = "dataset.json"
 SCHEMA_VERSION = 1
@@ -151,21 +148,21 @@ def load_dataset(objects: store.ObjectStore) -> Dataset:
         errors.ObjectNotFoundError: there is none: nothing is packed there, or packing did not finish.
         errors.DataCorruptError: it does not parse, breaks a rule, or does not match its digest.
     """
-    try:
-        data = objects.get(KEY)
-    except errors.ObjectNotFoundError as e:
-        raise errors.ObjectNotFoundError(
-            f"{objects.uri} holds no packed data set ({KEY} is missing): check data.uri, or pack one there with "
-            "`imagetrain data pack`."
-        ) from e
-    try:
-        return parse(data)
-    except errors.DataCorruptError as e:
-        logger.warning("%s is read again: it %s", objects.uri_of(KEY), e)  # it may have been damaged on its way
-    try:
-        return parse(objects.get(KEY))
-    except errors.DataCorruptError as e:
-        raise errors.DataCorruptError(f"{objects.uri_of(KEY)} {e}. Pack or upload the data set again.") from e
+
+    def read() -> Dataset:
+        try:
+            data = objects.get(KEY)
+        except errors.ObjectNotFoundError as e:
+            raise errors.ObjectNotFoundError(
+                f"{objects.uri} holds no packed data set ({KEY} is missing): check data.uri, or pack one there with "
+                "`imagetrain data pack`."
+            ) from e
+        try:
+            return parse(data)
+        except errors.DataCorruptError as e:
+            raise errors.DataCorruptError(f"{objects.uri_of(KEY)} {e}. Pack or upload the data set again.") from e
+
+    return whole_reads.read_whole(read)
 
 
 def parse(data: bytes) -> Dataset:

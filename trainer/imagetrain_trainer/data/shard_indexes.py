@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import dataset, shard_index
-from imagetrain_trainer.storage import fetching, store
+from imagetrain_trainer.storage import fetching, store, whole_reads
 
 logger = logging.getLogger(__name__)
 
@@ -86,15 +86,18 @@ class ShardIndexes:
                 return self._decode(shard, data)
             except errors.DataCorruptError as e:
                 logger.warning("%s is read again: it %s", self._objects.uri_of(shard.index_key), e)
-            data = bytes(self._fetcher.get(shard.index_key, 0, shard.index_size_bytes).result())
-            try:
-                return self._decode(shard, data)
-            except errors.DataCorruptError as e:
-                raise errors.DataCorruptError(f"{self._objects.uri_of(shard.index_key)} {e}. {ADVICE}") from e
+            return whole_reads.read_whole(lambda: self._read(shard))
         except BaseException:
             with self._lock:
                 self._asked.pop(number, None)  # the next one tries again
             raise
+
+    def _read(self, shard: dataset.Shard) -> shard_index.Entries:
+        data = bytes(self._fetcher.get(shard.index_key, 0, shard.index_size_bytes).result())
+        try:
+            return self._decode(shard, data)
+        except errors.DataCorruptError as e:
+            raise errors.DataCorruptError(f"{self._objects.uri_of(shard.index_key)} {e}. {ADVICE}") from e
 
     def _decode(self, shard: dataset.Shard, data: bytes) -> shard_index.Entries:
         """Parse an index; raises DataCorruptError with the broken rule."""

@@ -20,7 +20,8 @@ from typing import Any
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import checkpoint_manifest, whole_reads
+from imagetrain_trainer.storage import whole_reads
+from imagetrain_trainer.training import checkpoint_manifest
 
 FENCE_KEY = "fence.json"
 SCHEMA_VERSION = 1

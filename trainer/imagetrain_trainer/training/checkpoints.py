@@ -20,12 +20,12 @@ from numpy import typing as npt
 from imagetrain_api import names
 from imagetrain_trainer import errors
 from imagetrain_trainer.storage import store as storage
+from imagetrain_trainer.storage import whole_reads
 from imagetrain_trainer.training import (
     checkpoint_fence,
     checkpoint_garbage,
     checkpoint_manifest,
     state_layout,
-    whole_reads,
 )
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Small and checked objects are read again before they count as damaged: a byte may have changed on the way."""
+"""What is checked is read again before it counts as damaged: a byte may have changed on the way."""
 
 import logging
 from collections.abc import Callable
