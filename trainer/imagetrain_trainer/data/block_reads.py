@@ -112,13 +112,13 @@ class CellCache:
     def _look_up(self, cell: "_Cell", object_key: str) -> Literal["here", "missing", "elsewhere"]:
         """Settle a cell from the cache, or claim it."""
         key = cell.cache_key(object_key)
-        found = self._cache.get(key)
+        found = self._cache.get(key, verify=False)  # each record has a CRC, and is checked by it when it is taken
         if found is None:
             claim = self._cache.claim(key)
             if claim is None:
                 return "elsewhere"
             # It may have come between the look and the claim.
-            found = self._cache.get(key) if self._cache.holds(key) else None
+            found = self._cache.get(key, verify=False) if self._cache.holds(key) else None
             if found is None:
                 cell.claim = claim
                 return "missing"

@@ -102,10 +102,12 @@ class DiskCache:
         """Whether puts still store anything; False for good after trouble with the disk."""
         return self._is_writable
 
-    def get(self, key: str) -> memoryview | None:
-        """Return what was put under a key of this scope, every byte checked, or None when it is not here.
+    def get(self, key: str, *, verify: bool = True) -> memoryview | None:
+        """Return what was put under a key of this scope, or None when it is not here.
 
-        An entry that is damaged, or that another user's process wrote, is not here; a damaged one is deleted.
+        An entry that is damaged, or that another user's process wrote, is not here; a damaged one is deleted. Every
+        byte is checked, unless `verify` is false: then the payload has checks of its own, and who finds it damaged
+        calls `discard`.
         """
         identity = cache_entry.identify(self._scope, key)
         name = cache_entry.name_file(self._scope_name, identity)
@@ -117,7 +119,7 @@ class DiskCache:
             self._count(misses=1)
             return None
         try:
-            payload = self._read(descriptor, name, identity)
+            payload = self._read(descriptor, name, identity, verify)
         finally:
             os.close(descriptor)
         if payload is None:
@@ -128,12 +130,12 @@ class DiskCache:
                 self._counts["hit_bytes"] += len(payload)
         return payload
 
-    def _read(self, descriptor: int, name: str, identity: bytes) -> memoryview | None:
+    def _read(self, descriptor: int, name: str, identity: bytes, verify: bool) -> memoryview | None:  # noqa: FBT001
         status = os.fstat(descriptor)
         if status.st_uid not in self._owners:
             return None
         try:
-            payload = cache_entry.read(descriptor, status.st_size, identity)
+            payload = cache_entry.read(descriptor, status.st_size, identity, verify=verify)
         except (errors.DataCorruptError, OSError):
             self._folder.remove(name, status.st_size)
             self._count(damaged=1)
