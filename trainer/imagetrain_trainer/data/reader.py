@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import allocator, block_reads, blocks, disk_cache, example, record_batch, shard_indexes
+from imagetrain_trainer.data import block_reads, blocks, disk_cache, example, record_batch, shard_indexes
 from imagetrain_trainer.data import dataset as dataset_module
 from imagetrain_trainer.data.record_batch import RecordBatch
 from imagetrain_trainer.storage import fetch_counters, fetching, store, tuning
@@ -71,7 +71,6 @@ class DatasetReader:
             errors.ObjectNotFoundError: no data set is there, or an index is missing.
             errors.DataCorruptError: an index is truncated, damaged, or does not fit `dataset.json`.
         """
-        allocator.keep_freed_memory()
         self._options = options or ReaderOptions()
         self.dataset = dataset_module.load_dataset(objects)
         self.split = split

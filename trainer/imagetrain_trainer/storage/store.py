@@ -4,7 +4,7 @@ import pathlib
 
 from imagetrain_api import uris
 from imagetrain_trainer import errors
-from imagetrain_trainer.storage import local
+from imagetrain_trainer.storage import allocator, local
 from imagetrain_trainer.storage.object_store import ObjectInfo, ObjectStore, S3Settings
 
 __all__ = ["ObjectInfo", "ObjectStore", "S3Settings", "open_store"]
@@ -26,6 +26,7 @@ def open_store(uri: str, s3: S3Settings | None = None) -> ObjectStore:
         errors.BucketNotFoundError: the bucket does not exist.
         errors.AccessDeniedError: there are no credentials, or the server does not know them.
     """
+    allocator.keep_freed_memory()  # before the library that reads S3 starts its threads
     if "://" not in uri:
         return local.LocalStore(pathlib.Path(uri))
     try:

@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from imagetrain_trainer.data import allocator
+from imagetrain_trainer.storage import allocator
 
 RECORD_BYTES, RECORDS = 110_000, 300
 
