@@ -90,11 +90,19 @@ def _training_figures(finished: loop.TrainingLoop, best_step: int) -> dict[str, 
         "validation_accuracy": published["validation_accuracy"],
         "validation_loss": published["validation_loss"],
         "training_seconds": round(sum(record["seconds"] for record in history), 1),
-        "images_per_second": round(finished.timed_images / finished.timed_seconds, 1)
-        if finished.timed_seconds
-        else 0.0,
+        "images_per_second": _rate(finished),
         "generations": finished.state.generation,
     }
+
+
+def _rate(finished: loop.TrainingLoop) -> float:
+    """Return images/s of the steps that this process timed; of the run's epochs where it found all steps done."""
+    if finished.timed_seconds:
+        return round(finished.timed_images / finished.timed_seconds, 1)
+    history = finished.state.history
+    seconds = sum(record["seconds"] for record in history)
+    images = sum(record["images_per_second"] * record["seconds"] for record in history)
+    return round(images / seconds, 1) if seconds else 0.0
 
 
 def _history(

@@ -332,8 +332,9 @@ class TrainingLoop:
             self._settle_statistics()
             self._saves.save(dataclasses.replace(self.state, timeline=report.timeline(is_stopped=is_stopped)))
         if is_last:
-            self._saves.finish()
-        report.enter("training")
+            self._saves.finish()  # what is left to do is no step, and no step's time is set for it
+        else:
+            report.enter("training")
 
     def _restore(self) -> None:
         report = self._around.report
