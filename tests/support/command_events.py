@@ -17,6 +17,7 @@ def wait_for_step(process: "subprocess.Popen[str]", step: int) -> dict[str, Any]
     """Return the first progress of training at or past `step`."""
     for event in read(process):
         if event["event"] == "progress" and event["progress"]["step"] >= step:
-            return event["progress"]
+            progress: dict[str, Any] = event["progress"]
+            return progress
     assert process.stderr is not None
     raise AssertionError(f"the command ended: {process.stderr.read()}")
