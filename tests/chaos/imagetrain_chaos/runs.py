@@ -106,7 +106,8 @@ class Run:
 
     def _environment(self) -> dict[str, str]:
         launch = self._launch
-        path = [launch.environment.get("PYTHONPATH"), str(_PACKAGES), os.environ.get("PYTHONPATH")]
+        own = [str(_PACKAGES), str(_PACKAGES.parent / "cluster")]  # as pytest's own path, which no subprocess has
+        path = [launch.environment.get("PYTHONPATH"), *own, os.environ.get("PYTHONPATH")]
         return {
             **os.environ,
             gate.ENV_FOLDER: str(launch.gate.path),
