@@ -144,7 +144,7 @@ def test_packing_can_make_the_new_version_the_latest_but_never_an_older_one(pack
     assert not (packed / "v3").exists()  # refused before any work
     status, _, err = run("pack", source, packed / "latest", "--latest")
     assert status == 100
-    assert "version must be the name of one folder other than latest" in err
+    assert "destination must not be called latest" in err
 
 
 def test_versions_below_a_prefix_are_listed(packed, run):

@@ -79,7 +79,8 @@ def test_training_process_finds_itself_as_if_started_afresh(starter, log, tmp_pa
     assert {name: value for name, value in found["variables"].items() if name in wanted} == wanted
     assert "ONLY_OF_THE_SERVER" not in found["variables"]
     assert found["temporary"] == str(tmp_path)
-    assert found["interrupt"]
+    is_ignored_here = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as in a shell's background job
+    assert found["interrupt"] or (is_ignored_here and isinstance(starter, training_process.ColdStart))
     assert found["descriptors"][:3] == [0, 1, 2]
     assert len(found["descriptors"]) == 4  # and the folder that it lists
 
