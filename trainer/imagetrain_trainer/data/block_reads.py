@@ -38,7 +38,7 @@ CACHED_CELL_BYTES = 1024 * 1024
 """Bytes of a cell that goes to the cache: its unit, a file each."""
 CLAIM_SECONDS = 2.0
 """Longest wait for a cell that another process of the node fetches; then it is fetched twice."""
-_CACHE_THREADS = 2
+_CACHE_THREADS = 4
 _WAIT_THREADS = 4
 
 
