@@ -136,6 +136,7 @@ class Groups(stateful.RuleBasedStateMachine):
     @stateful.rule(rank=RANKS)
     def thaw(self, rank):
         self.seats[rank].is_frozen = False
+        self._hear()  # what it was sent meanwhile is there; until it is read, the order from before holds for a moment
 
     @stateful.rule(rank=RANKS, status=st.sampled_from((0, *RETRYABLE)))
     def end_process(self, rank, status):
