@@ -1,3 +1,4 @@
+import hashlib
 import json
 from typing import Any
 
@@ -17,9 +18,15 @@ MANIFEST = checkpoint_manifest.Manifest(
 )
 
 
+URI = "s3://b/manifest.json"
+
+
 def decoded(**changes: Any) -> checkpoint_manifest.Manifest:
+    """Decode the manifest with other values and the digest that a writer of them would give it."""
     document = {**json.loads(MANIFEST.encode()), **changes}
-    return checkpoint_manifest.decode_manifest(json.dumps(document).encode(), "s3://b/manifest.json")
+    del document["digest"]
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    return checkpoint_manifest.decode_manifest(json.dumps({**document, "digest": digest}).encode(), URI)
 
 
 def test_manifest_survives_the_way_through_json() -> None:
@@ -34,15 +41,51 @@ def test_version_one_is_still_read() -> None:
     assert manifest.shards == (checkpoint_manifest.Shard(key="state.safetensors", size_bytes=5, sha256="ab"),)
 
 
+def test_version_two_without_a_digest_is_still_read() -> None:
+    document = {**json.loads(MANIFEST.encode()), "schemaVersion": 2, "readableBy": 2}
+    del document["digest"]
+    assert checkpoint_manifest.decode_manifest(json.dumps(document).encode(), URI) == MANIFEST
+
+
 def test_newer_version_that_says_so_is_read_and_its_new_keys_are_passed_over() -> None:
-    assert decoded(schemaVersion=3, readableBy=2, compression={"name": "none"}) == MANIFEST
+    assert decoded(schemaVersion=4, readableBy=2, compression={"name": "none"}) == MANIFEST
+
+
+def test_manifest_can_be_read_by_programs_of_version_two() -> None:
+    assert json.loads(MANIFEST.encode())["readableBy"] == 2
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_every_flipped_bit_is_found_or_changes_nothing(bit: int) -> None:
+    whole = MANIFEST.encode()
+    for index in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[index] ^= 1 << bit
+        try:
+            read = checkpoint_manifest.decode_manifest(bytes(damaged), URI)
+        except errors.DataCorruptError:
+            continue
+        assert read == MANIFEST  # such as a space that became a tab
+
+
+@pytest.mark.parametrize("size", [1, 100, -1])
+def test_manifest_that_was_cut_off_is_found(size: int) -> None:
+    with pytest.raises(errors.DataCorruptError, match="is no checkpoint manifest"):
+        checkpoint_manifest.decode_manifest(MANIFEST.encode()[:size], URI)
+
+
+def test_manifest_that_lost_its_digest_is_found() -> None:
+    document = json.loads(MANIFEST.encode())
+    del document["digest"]
+    with pytest.raises(errors.DataCorruptError, match="'digest'"):
+        checkpoint_manifest.decode_manifest(json.dumps(document).encode(), URI)
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"schemaVersion": 3, "readableBy": 3}, "has schemaVersion 3, readable by 3; this version reads up to 2"),
-        ({"readableBy": 0}, "reads up to 2"),
+        ({"schemaVersion": 4, "readableBy": 4}, "has schemaVersion 4, readable by 4; this version reads up to 3"),
+        ({"readableBy": 0}, "reads up to 3"),
         ({"shards": []}, "names no state"),
         ({"shards": [{"key": "../x", "sizeBytes": 1, "sha256": ""}]}, "a shard must be named by"),
         ({"shards": [{"key": ".", "sizeBytes": 1, "sha256": ""}]}, "a shard must be named by"),

@@ -7,7 +7,8 @@
 folder nor shares; it is still read.
 
 A reader takes a manifest of a newer version whose `readableBy` is not above its own, and passes over keys that it does
-not know. So a version that only adds something keeps `readableBy`, and older programs go on reading.
+not know. So a version that only adds something keeps `readableBy`, and older programs go on reading. From version 3 on
+`digest` is the SHA-256 of all the rest, so that no damaged manifest is taken for a whole one.
 """
 
 import dataclasses
@@ -19,9 +20,11 @@ from typing import Any
 
 from imagetrain_trainer import errors
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_KEY = "manifest.json"
 _OLDEST_READABLE = 1
+_READABLE_BY = 2  # programs of version 2 pass over the digest
+_DIGESTED = 3  # the first version that has one
 _FOLDER = re.compile(r"step-(\d{12})(?:/g(\d{6}))?")
 _STATE_KEY_V1 = "state.safetensors"
 
@@ -93,7 +96,7 @@ class Manifest:
         """Return the document."""
         document = {
             "schemaVersion": SCHEMA_VERSION,
-            "readableBy": SCHEMA_VERSION,
+            "readableBy": _READABLE_BY,
             "job": self.job,
             "step": self.place.step,
             "generation": self.place.generation,
@@ -105,7 +108,7 @@ class Manifest:
             ],
             "host": self.host,
         }
-        return json.dumps(document, sort_keys=True).encode()
+        return json.dumps({**document, "digest": _digest(document)}, sort_keys=True).encode()
 
 
 def state_key(index: int, shards: int) -> str:
@@ -133,9 +136,22 @@ def decode_manifest(data: bytes, uri: str) -> Manifest:
             raise errors.DataCorruptError(
                 f"{uri} has schemaVersion {version}, readable by {needed}; this version reads up to {SCHEMA_VERSION}."
             )
+        if version >= _DIGESTED or "digest" in document:
+            _check_digest(document, uri)
         return _decode_v1(document) if version == 1 else _decode(document)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.DataCorruptError(f"{uri} is no checkpoint manifest: {error}") from error
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    """Return the digest of a document that holds none: of its content, in whatever form it was sent."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _check_digest(document: Mapping[str, Any], uri: str) -> None:
+    rest = {key: value for key, value in document.items() if key != "digest"}
+    if document["digest"] != _digest(rest):
+        raise errors.DataCorruptError(f"{uri} does not match its own digest.")
 
 
 def _decode(document: Mapping[str, Any]) -> Manifest:
