@@ -3,20 +3,24 @@
     python benchmarks/checkpoint_kill.py --server versitygw --kills 100
 
 One run, a generation after the other. Each saves without a pause, in the background as training does, and keeps two
-checkpoints, so that copying, uploading, publishing and collecting garbage are always under way; every third writes its
-state in two shares. It is killed at a random moment. Then the newest visible checkpoint must load with the right bytes,
-without falling back, and so must every local copy; the next generation must go on from that step or a later one. Every
-fourth is not killed: a rival takes the run over while it saves. It must end as fenced, and never be the newest again.
+checkpoints, so that copying, uploading, publishing and collecting garbage are always under way; every second writes its
+state in two shares. Each is killed: in turn at a random moment of its life, and at one within the copying, uploading,
+publishing and collecting of a random save, for the last two are over in milliseconds. Then the newest visible
+checkpoint must load with the right bytes, without falling back, and so must every local copy; the next generation must
+go on from that step or a later one. After every third kill a rival takes the run over while it saves: the old one must
+end as fenced, and never be the newest again.
 `make versitygw` builds the server; moto (`--server moto`) needs nothing.
 """
 
 import argparse
 import collections
+import itertools
 import mmap
 import os
 import pathlib
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -37,9 +41,10 @@ KEEP = 2
 SAVES = 12  # of one generation
 STEPS_BETWEEN = 10
 ARRAY_VALUES = 2_500_000  # 10 MB twice: in one object it is uploaded in parts, in two shares at once
-PAST_THE_END = 1.05  # kills are drawn from 0 to this many usual durations
+AIMS = ("anywhere", "copy", "upload", "publish", "collect")
 COMPLETE_SECONDS = 60.0
-PHASE_BYTES = 16
+PHASE_BYTES = 32
+POLL_SECONDS = 0.0002  # a fraction of the shortest phase
 
 require = publisher_kill.require
 
@@ -84,24 +89,26 @@ class Phases:
         path = folder / "phase"
         folder.mkdir(exist_ok=True)
         if not path.exists():
-            path.write_bytes(b" " * PHASE_BYTES)
+            path.write_bytes(b"start 0".ljust(PHASE_BYTES))
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), PHASE_BYTES)
 
-    def read(self) -> str:
-        """Return the phase."""
-        return self._memory[:].decode().strip()
+    def read(self) -> tuple[str, int]:
+        """Return the phase, and how often it was entered."""
+        phase, count = self._memory[:].decode().split()
+        return phase, int(count)
 
-    def write(self, phase: str) -> None:
+    def write(self, phase: str, count: int = 0) -> None:
         """Set the phase."""
-        self._memory[:] = phase.ljust(PHASE_BYTES).encode()
+        self._memory[:] = f"{phase} {count}".ljust(PHASE_BYTES).encode()
 
     def follow(self, owner: object, method: str, phase: str) -> None:
         """Let a method set the phase whenever it is called."""
         inner: Callable[..., object] = getattr(owner, method)
+        counter = itertools.count(1)
 
         def told(*arguments: object, **options: object) -> object:
-            self.write(phase)
+            self.write(phase, next(counter))
             try:
                 return inner(*arguments, **options)
             finally:
@@ -166,22 +173,28 @@ class Kills:
         self._random = random.Random(arguments.seed)  # noqa: S311 - the moments only have to differ
         self._processes: list[subprocess.Popen[str]] = []
         self._met: collections.Counter[str] = collections.Counter()
+        self._usual: dict[str, float] = {}  # seconds by phase
         self._newest = 0
         self._read_back = 0
 
     def run(self) -> int:
         """Kill, look, go on; print what was found."""
-        usual, began = self._measure(), time.monotonic()
-        print(f"{self._arguments.server}: {SAVES} saves of {8 * ARRAY_VALUES / 1e6:.1f} MB take {usual:.2f} s")
+        began = time.monotonic()
+        self._measure()
+        print(
+            f"{self._arguments.server}: {SAVES} saves of {8 * ARRAY_VALUES / 1e6:.1f} MB take "
+            f"{self._usual['anywhere']:.2f} s; one is "
+            + ", ".join(f"in {phase} {1000 * self._usual[phase]:.1f} ms" for phase in AIMS[1:])
+        )
         for number in range(self._arguments.kills):
-            moment = self._random.uniform(0, PAST_THE_END * usual)
-            if number % 4 == 3:
-                self._overtake(moment, shares=1 + (number % 3 == 0))
-            else:
-                self._kill(moment, shares=1 + (number % 3 == 0))
+            shares = 1 + (number % 2)
+            self._kill(AIMS[number % len(AIMS)], shares=shares)
             self._check()
+            if number % 3 == 2:
+                self._overtake(self._random.uniform(0, self._usual["anywhere"]), shares=shares)
+                self._check()
         left = sum(1 for _ in open_saved().objects.list())
-        print(f"  kills {self._arguments.kills}, of them overtaken by a rival {self._met['rival']}")
+        print(f"  kills {self._arguments.kills}; generations overtaken by a rival {self._met['rival']}")
         for phase in ("start", "copy", "upload", "publish", "collect", "between", "too late"):
             print(f"  killed: {phase:9} {self._met[phase]}")
         print(f"  newest step {self._newest}, checkpoints and copies read back {self._read_back}, objects left {left}")
@@ -195,16 +208,24 @@ class Kills:
             process.kill()
             process.wait(COMPLETE_SECONDS)
 
-    def _measure(self) -> float:
-        durations = []
+    def _measure(self) -> None:
+        """Learn how long a generation and the phases of a save usually take."""
+        seen: dict[str, list[float]] = collections.defaultdict(list)
         for _ in range(3):
             process = self._start(1)
-            begun = time.monotonic()
+            begun = since = time.monotonic()
             self._go(process)
+            was = self._phases.read()
+            while process.poll() is None:
+                if (met := self._phases.read()) != was:
+                    seen[was[0]].append(time.monotonic() - since)
+                    was, since = met, time.monotonic()
+                time.sleep(POLL_SECONDS)
             require(process.wait(COMPLETE_SECONDS) == 0, "an undisturbed generation failed")
-            durations.append(time.monotonic() - begun)
+            seen["anywhere"].append(time.monotonic() - begun)
             self._check()
-        return sorted(durations)[1]
+        self._usual = {phase: statistics.median(seconds) for phase, seconds in seen.items()}
+        require(set(AIMS) <= set(self._usual), "a phase of a save was never seen")
 
     def _start(self, shares: int, folder: pathlib.Path | None = None) -> "subprocess.Popen[str]":
         command = [sys.executable, __file__, "--train", str(folder or self._folder), str(shares)]
@@ -219,16 +240,23 @@ class Kills:
         process.stdin.write("go\n")
         process.stdin.flush()
 
-    def _kill(self, moment: float, *, shares: int) -> None:
+    def _kill(self, aim: str, *, shares: int) -> None:
         process = self._start(shares)
         self._go(process)
-        time.sleep(moment)
+        if aim != "anywhere":
+            first = self._random.randint(1, SAVES - 1)
+            while not self._is_at(aim, first) and process.poll() is None:
+                time.sleep(POLL_SECONDS)
+        time.sleep(self._random.uniform(0, self._usual[aim]))
         has_ended = process.poll() is not None
-        phase = self._phases.read()
         process.send_signal(signal.SIGKILL)
         process.wait(COMPLETE_SECONDS)
-        self._met["too late" if has_ended else phase] += 1
+        self._met["too late" if has_ended else self._phases.read()[0]] += 1
         self._check_start(process)
+
+    def _is_at(self, aim: str, first: int) -> bool:
+        phase, count = self._phases.read()
+        return phase == aim and count >= first
 
     def _overtake(self, moment: float, *, shares: int) -> None:
         old, rival = self._start(shares), self._start(shares, self._folder / "rival")  # on another machine
