@@ -26,6 +26,7 @@ class ExitCode(enum.IntEnum):
     NON_FINITE_LOSS = 103
     GATE_REFUSED = 104
     NOT_FOUND = 105
+    CRASH_LOOP = 106
     INTERNAL = 110
 
 
@@ -87,6 +88,12 @@ OUTCOMES: dict[ExitCode, Outcome] = {
     ),
     ExitCode.NOT_FOUND: Outcome(
         "NotFound", False, "The bucket, data set or object does not exist.", "Check the URI, or create the bucket."
+    ),
+    ExitCode.CRASH_LOOP: Outcome(
+        "CrashLoop",
+        False,
+        "The training process crashed twice at the same step.",
+        "Look at that step's images, or set recovery.skipPoisonBatches.",
     ),
     ExitCode.INTERNAL: Outcome("InternalError", True, "The worker failed unexpectedly.", "Read the worker's log."),
 }

@@ -181,6 +181,29 @@ class RecoverySettings(Document):
         minimum=5,
         maximum=86400,
     )
+    min_workers: int | None = setting(
+        default=None,
+        doc="Fewest workers that go on without the others, rank 0 among them; absent: all are needed.",
+        minimum=1,
+        maximum=256,
+    )
+    elastic_timeout_seconds: int = setting(
+        default=60,
+        doc="How long a group of at least minWorkers waits for the others before it goes on without them.",
+        minimum=1,
+        maximum=86400,
+    )
+    skip_poison_batches: bool = setting(
+        default=False,
+        doc="Leave out a batch at which the group crashed twice, in place of failing the job.",
+    )
+    force_delete_after_seconds: int | None = setting(
+        default=None,
+        doc="How long a node may be unreachable before its pods of this job are deleted by force, which frees their "
+        "place but does not end what may still run there; absent: never (Kubernetes only).",
+        minimum=0,
+        maximum=86400,
+    )
 
 
 def _fixed(field: str) -> TransitionRule:
@@ -243,6 +266,12 @@ class JobSpec(Document):
             "be at least workers x GPUs of a worker, so that every replica has a sample",
             lambda s: s.training.global_batch_size >= s.workers * max(1, s.worker.gpus),
             f"self.training.globalBatchSize >= self.workers * {GPUS_CEL}",
+        ),
+        Rule(
+            "recovery.min_workers",
+            "be at most workers",
+            lambda s: s.recovery.min_workers is None or s.recovery.min_workers <= s.workers,
+            "!has(self.recovery.minWorkers) || self.recovery.minWorkers <= self.workers",
         ),
         Rule(
             "output.uri",
