@@ -50,6 +50,13 @@ def test_workers_count_as_ready_after_their_start():
     assert (event.workers_ready, event.workers) == (1, 3)
 
 
+def test_a_worker_that_gets_ready_later_is_told_though_the_chief_stays_as_it_was():
+    tracker = tracking.ProgressTracker(2)
+    tracker.observe({0: chief(step=3)}, 0)
+    (event,) = tracker.observe({0: chief(step=3), 1: chief(step=3)}, 0)
+    assert event.workers_ready == 2
+
+
 def test_the_newest_checkpoint_and_step_outlive_an_attempt():
     tracker = tracking.ProgressTracker(1)
     observe(tracker, chief(step=9, checkpoint_step=7))

@@ -13,6 +13,7 @@ class ProgressTracker:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._last: progress_module.Progress | None = None
+        self._workers_ready = 0
         self._epochs_told = 0
         self._epoch_figures: tuple[float | None, float | None] | None = None
         self.checkpoint_step: int | None = None
@@ -36,19 +37,19 @@ class ProgressTracker:
     ) -> list[events.Progressed | events.EpochEnded | events.Recovered]:
         """Return the events that the newest progress of each rank gives rise to."""
         chief = newest.get(policy.CHIEF)
-        if chief is None or chief == self._last:
+        ready = sum(progress.phase != "starting" for progress in newest.values())
+        if chief is None or (chief == self._last and ready == self._workers_ready):
             return []
         told: list[events.Progressed | events.EpochEnded | events.Recovered] = [
             *self._find_recoveries(chief.recoveries)
         ]
         if (epoch := self._find_ended_epoch(chief)) is not None:
             told.append(epoch)
-        ready = sum(progress.phase != "starting" for progress in newest.values())
         told.append(events.Progressed(progress=chief, workers_ready=ready, workers=self._workers, restarts=restarts))
         if chief.checkpoint_step is not None:
             self.checkpoint_step = max(chief.checkpoint_step, self.checkpoint_step or 0)
         self.highest_step = max(self.highest_step, chief.step)
-        self._last = chief
+        self._last, self._workers_ready = chief, ready
         return told
 
     def conclude(self, outcome: progress_module.WorkerOutcome | None) -> list[events.Recovered]:
