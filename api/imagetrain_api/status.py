@@ -43,6 +43,7 @@ class ProgressStatus(Document):
     step: int = setting(default=0, doc="Global steps finished.", minimum=0)
     total_steps: int = setting(default=0, doc="Global steps of the run.", minimum=0)
     steps: str = setting(default="", doc="Both, to be read: 120/600.")
+    step_time: str | None = setting(default=None, doc="When that step was first told, RFC 3339 in UTC.")
     images_per_second: float | None = setting(default=None, doc="Training throughput of the group.", minimum=0)
     eta_seconds: int | None = setting(default=None, doc="Estimated seconds to the end of training.", minimum=0)
     eta: str | None = setting(default=None, doc="The same, to be read: 2m10s.")
@@ -65,7 +66,23 @@ class AttemptStatus(Document):
     rank: int | None = setting(default=None, doc="Rank of the worker that ended it, where one did.", minimum=0)
     exit_code: int | None = setting(default=None, doc="That worker's exit status (docs/exit-codes.md).")
     step: int | None = setting(default=None, doc="Newest step that the chief had told.", minimum=0)
-    checkpoint_step: int | None = setting(default=None, doc="Step from which the next attempt goes on.", minimum=0)
+    checkpoint_step: int | None = setting(default=None, doc="Step of the newest checkpoint that it told of.", minimum=0)
+    lost_since: str | None = setting(
+        default=None,
+        doc="Since when time counts as lost: when its newest step was told, or its end where it did not get further "
+        "than the attempt before. RFC 3339 in UTC; absent where it was suspended.",
+    )
+    resumed_step: int | None = setting(
+        default=None,
+        doc="Step of the checkpoint that the next attempt went on from; absent: from the start.",
+        minimum=0,
+    )
+    lost_seconds: float | None = setting(
+        default=None,
+        doc="Time from then to the next attempt's first step beyond this one's, or to its end; absent until then. "
+        "Steps are told each few seconds, so it is that exact.",
+        minimum=0,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +137,9 @@ class JobStatus(Document):
     ready: str = setting(default="", doc="Workers that are ready, of all: 2/2.")
     attempt: int | None = setting(default=None, doc="Number of the newest attempt, from 0.", minimum=0)
     attempt_start_time: str | None = setting(default=None, doc="When it was started, RFC 3339 in UTC.")
-    restarts: int = setting(default=0, doc="Restarts after failures, of recovery.maxRestarts.", minimum=0)
+    restarts: int = setting(
+        default=0, doc="Restarts after failures, in place and of the whole group, of recovery.maxRestarts.", minimum=0
+    )
     run_id: str | None = setting(default=None, doc="Identity of the run: its folder below output.uri.")
     start_time: str | None = setting(
         default=None, doc="When the job, or its newest resumption, was started, RFC 3339 in UTC."

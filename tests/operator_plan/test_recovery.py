@@ -4,6 +4,8 @@ import dataclasses
 import json
 from typing import Any
 
+import pytest
+
 import observations as o
 from imagetrain_api import status as api_status
 from imagetrain_operator import observed
@@ -85,8 +87,9 @@ def test_a_recovery_is_told_when_it_is_over() -> None:
 
 
 def test_the_newest_ten_are_kept() -> None:
-    first = follow(o.training(), *(told(number) for number in range(1, 11)))
-    made = follow(o.carried(o.training(), first), *(told(number) for number in range(3, 13)))
+    job = o.training(recovery={"maxRestarts": 12})
+    first = follow(job, *(told(number) for number in range(1, 11)))
+    made = follow(o.carried(job, first), *(told(number) for number in range(3, 13)))
     assert [each.generation for each in made.status.recoveries] == list(range(3, 13))
     assert o.reasons(made) == ["Recovered", "Recovered"]
 
@@ -159,3 +162,46 @@ def test_a_recovery_that_this_version_cannot_read_costs_nothing_else() -> None:
     made = o.plan(o.training(), children_=(o.build_child(),), pods=(o.succeeded(0, outcome=outcome), o.succeeded(1)))
     assert made.status.outputs is not None
     assert made.status.recoveries == ()
+
+
+@pytest.mark.parametrize(
+    ("reason", "counted"),
+    [
+        ("Killed", 1),
+        ("OutOfMemory", 1),
+        ("Hung", 1),
+        ("Frozen", 1),
+        ("InternalError", 1),
+        ("Lost", 0),  # the pod was taken away
+        ("PeerLost", 0),  # a connection broke, and no worker failed
+        ("Preempted", 0),
+    ],
+)
+def test_recoveries_for_which_the_job_is_to_blame_count_as_restarts(reason: str, counted: int) -> None:
+    job = o.training()
+    made = follow(job, told(reason=reason))
+    assert made.status.restarts == counted
+    assert follow(o.carried(job, made), told(reason=reason)).status.restarts == counted  # once
+
+
+def test_recoveries_in_place_and_restarts_of_the_group_share_one_limit() -> None:
+    job = o.training(recovery={"maxRestarts": 3})
+    job = o.carried(job, follow(job, told(1), told(2)))
+    ended = (o.failed(0, 81), o.failed(1, 80))
+    job = o.carried(job, o.plan(job, children_=(o.build_child(is_failed=True),), pods=ended))
+    assert (job.status.attempt, job.status.restarts) == (1, 3)
+    report = o.report(step=150, totalSteps=600, recoveries=[told(4)])
+    pods = (o.build_pod(0, 1), o.build_pod(1, 1))
+    made = o.plan(job, children_=(o.build_child(1),), pods=pods, progress_=report)
+    assert (made.status.phase, made.status.reason, made.status.restarts) == ("Failed", "MaxRestartsExceeded", 4)
+    assert KILLED in made.status.message
+    assert "spec.recovery.maxRestarts allows 3 restarts." in made.status.message
+    assert [child.name for child in made.delete_children] == ["digits-1"]
+    assert o.reasons(made)[-1] == "MaxRestartsExceeded"
+
+
+def test_a_group_that_publishes_is_let_finish_however_often_it_recovered() -> None:
+    job = o.training(recovery={"maxRestarts": 0})
+    assert follow(job, told(), phase="publishing").status.phase == "Publishing"
+    resumed = o.carried(job, follow(job, told(), phase="publishing"))
+    assert follow(resumed, told()).status.phase == "Training"  # one that was let pass is not held against it later

@@ -13,6 +13,7 @@ def succeed(draft: Draft, outcome: progress.WorkerOutcome | None) -> None:
     outputs = figures.build_outputs(outcome)
     message = figures.describe_published(outputs, final.accuracy if final and outputs else None)
     workers = draft.spec.workers
+    attempts.close_at_the_end(draft)
     draft.change(progress=final, outputs=outputs, completion_time=conditions.format_time(draft.now))
     draft.set_ready(workers, workers)
     draft.set_condition("WorkersReady", conditions.FALSE, "Completed", "The workers have done their work.")

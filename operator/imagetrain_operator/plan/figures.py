@@ -37,6 +37,7 @@ def build_final_progress(known: ProgressStatus | None, outcome: progress.WorkerO
         step=steps,
         total_steps=steps,
         steps=f"{steps}/{steps}",
+        step_time=known.step_time if known and known.step == steps else None,
         images_per_second=_rounded(summary.get("images_per_second"), 1),
         loss=_rounded(summary.get("test_loss")),
         accuracy=_rounded(summary.get("test_accuracy")),

@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from imagetrain_api import progress, recoveries
 from imagetrain_api import status as api_status
 from imagetrain_api.status import RecoveryStatus
-from imagetrain_operator.plan import conditions
+from imagetrain_operator.plan import attempts, conditions
 from imagetrain_operator.plan.draft import Draft
 
-EVENT = "Recovered"
+EVENT = attempts.EVENT
+
+# A worker that was taken away, or a connection that broke: neither is the job's fault.
+DISRUPTIONS = frozenset({"Lost", "PeerLost", "Preempted"})
 
 
 def record(draft: Draft, told: Sequence[progress.Recovery]) -> None:
-    """Keep and announce each recovery of the newest attempt that is over; what the status holds was announced."""
+    """Keep, count and announce each recovery of the newest attempt that is over.
+
+    What the status holds was announced. A recovery counts towards `spec.recovery.maxRestarts` as a restart of the group
+    does, unless the cluster or a person is to blame.
+    """
     attempt = draft.status.attempt
     assert attempt is not None
     kept = draft.status.recoveries
@@ -24,6 +31,8 @@ def record(draft: Draft, told: Sequence[progress.Recovery]) -> None:
     for each in fresh:
         draft.announce("Warning", EVENT, each.message)
     if fresh:
+        counted = sum(1 for each in fresh if each.reason not in DISRUPTIONS)
+        draft.change(restarts=draft.status.restarts + counted)
         draft.change(recoveries=(*kept, *fresh)[-api_status.MAX_RECOVERIES_KEPT :])
 
 

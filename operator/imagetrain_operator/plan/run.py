@@ -65,8 +65,7 @@ def restart(draft: Draft, failure: failures.Failure) -> None:
     limit = draft.spec.recovery.max_restarts
     cause = failures.without_outlook(failure.message)
     if restarts > limit:
-        allowed = f"{limit} restart{'' if limit == 1 else 's'}"
-        message = f"{cause} It is not started again, for spec.recovery.maxRestarts allows {allowed}."
+        message = f"{cause} {_describe_limit(limit)}"
         end.fail(draft, "MaxRestartsExceeded", message, keep_pods=True, failure=failure)
         return
     attempts.record(draft, failure.reason, failure.message, failure)
@@ -191,6 +190,8 @@ def describe_running(draft: Draft, current: group.Group) -> None:
     report = draft.seen.progress
     if report is not None:
         _record_report(draft, report)
+        if _has_recovered_too_often(draft, report):
+            return
     if report is None and recovery.is_in_place(draft):
         return  # an operator that has just started will hear of it
     phase = _phase(draft.status, report.phase if report else "", chief)
@@ -209,14 +210,34 @@ def describe_running(draft: Draft, current: group.Group) -> None:
             draft.announce_state("Normal")
 
 
+def _has_recovered_too_often(draft: Draft, report: progress.Progress) -> bool:
+    """End a job whose newest recovery was one too many, those in place and of the whole group taken together."""
+    limit, before = draft.spec.recovery.max_restarts, draft.seen.job.status.restarts
+    if not before < draft.status.restarts > limit or report.phase in ("publishing", "done"):
+        return False
+    cause = recoveries.describe_cause(recoveries.finished(report.recoveries)[-1])
+    message = f"{cause}. {_describe_limit(limit)} Its checkpoints are kept."
+    end.fail(draft, "MaxRestartsExceeded", message, keep_pods=False)
+    return True
+
+
+def _describe_limit(limit: int) -> str:
+    allowed = f"{limit} restart{'' if limit == 1 else 's'}"
+    return f"It is not started again, for spec.recovery.maxRestarts allows {allowed}."
+
+
 def _record_report(draft: Draft, report: progress.Progress) -> None:
     recovery.record(draft, report.recoveries)
     if report.phase == "starting":
         return
-    told = figures.build_progress(report)
-    if told.images_per_second is None and draft.status.progress is not None:
+    told, known = figures.build_progress(report), draft.status.progress
+    if told.images_per_second is None and known is not None:
         # Between two looks at the clock, and in evaluation, the rate is not known.
-        told = dataclasses.replace(told, images_per_second=draft.status.progress.images_per_second)
+        told = dataclasses.replace(told, images_per_second=known.images_per_second)
+    is_known = known is not None and known.step == told.step
+    step_time = known.step_time if known and is_known else conditions.format_time(draft.now)
+    told = dataclasses.replace(told, step_time=step_time)
+    attempts.note_progress(draft, report, told)
     draft.change(progress=told)
 
 
