@@ -124,9 +124,32 @@ def test_the_guilty_ranks_stacks_are_named_even_when_they_come_late(uris, expect
     group.start()
     _fail(group, 10)
     for rank, uri in uris.items():
-        group.report(rank, dump_uri=uri, dump_head=f"head of {uri}")
+        group.report(rank, dump_generation=1, dump_uri=uri, dump_head=f"head of {uri}")
     assert _record(group).dump_uri == expected
     assert _record(group).dump_head == (f"head of {expected}" if expected else "")
+
+
+def test_stacks_whose_upload_outlasts_the_next_generations_start_are_still_named():
+    group = Group(2)
+    group.start()
+    _fail(group, 10)
+    group.report(1, dump_generation=1, dump_head="head")
+    assert (_record(group).dump_uri, _record(group).dump_head) == (None, "head")  # nothing lies there yet
+    group.follow()
+    group.report(1, step=12)
+    group.report(1, dump_generation=1, dump_uri="s3://a/1", dump_head="head")
+    assert _record(group).dump_uri == "s3://a/1"
+
+
+def test_stacks_of_a_generation_that_got_over_its_hang_belong_to_no_other_failure():
+    group = Group(2)
+    group.start()
+    _fail(group, 10)
+    group.follow()
+    _fail(group, 20)
+    group.report(1, dump_generation=1, dump_uri="s3://a/1", dump_head="head")
+    first, second = group.order(0).recoveries
+    assert (first.dump_uri, second.dump_uri) == ("s3://a/1", None)
 
 
 def test_a_restarted_coordinator_goes_on_counting_the_time_of_an_open_record():

@@ -260,14 +260,29 @@ def test_stopped_process_is_suspected_and_its_stacks_are_taken_and_kept(harness,
     harness.order("dump")
     harness.tick_until(lambda: harness.link.told.has_dump)
     kept = tmp_path / "out" / "runs" / "r1" / "incidents" / "generation-0001-rank-0.txt"
-    assert harness.link.told.dump_uri == kept.as_uri()
-    harness.tick_until(kept.exists)
-    assert "state T" in kept.read_text()
-    uploads = harness.made._generation._stacks
+    assert harness.link.told.dump_uri is None or kept.exists()  # it is told once it lies there
     harness.order("stop")
-    harness.tick_until(lambda: harness.state == "idle")
+    harness.tick_until(lambda: harness.state == "idle" and harness.link.told.dump_uri is not None)
     assert harness.link.told.dump_uri == kept.as_uri()
-    assert uploads._upload.wait(60) == 0
+    assert "state T" in kept.read_text()
+    assert harness.link.told.dump_generation == 1
+
+
+def test_second_suspicion_of_a_process_that_had_gone_on_takes_other_stacks(harness) -> None:
+    harness.run("train")
+    harness.tick_until(lambda: harness.state == "running")
+    pid = process_id(harness)
+    for _ in range(2):
+        os.kill(pid, signal.SIGSTOP)
+        harness.tick_until(lambda: harness.link.told.suspect == "frozen")
+        assert not harness.link.told.has_dump
+        harness.order("dump")
+        harness.tick_until(lambda: harness.link.told.has_dump)
+        os.kill(pid, signal.SIGCONT)
+        harness.order("run")
+        harness.tick_until(lambda: not harness.link.told.has_dump and not harness.link.told.suspect)
+        assert harness.link.told.place == ""
+    harness.tick_until(lambda: not harness.made._uploads)
 
 
 def test_recoveries_are_shown_where_the_coordinator_is(harness) -> None:

@@ -194,8 +194,8 @@ class Coordinator:
     def _take(self, report: messages.MemberReport) -> None:
         if not self._seats.take(report, self._now):
             return
-        if report.dump_uri and report.generation == self._history.explained:
-            self._history.note_dump(report.rank, report.dump_uri, report.dump_head)
+        if report.dump_generation:
+            self._history.note_dump(report.dump_generation, report.rank, report.dump_uri, report.dump_head)
         if report.generation > self._number:
             self._adopt(report, report.generation)
         elif report.generation == self._number and self._current.has(report.rank, report.incarnation):

@@ -114,10 +114,16 @@ class History:
             return 0.0
         return float(min(2 ** min(self._fruitless - 1, 30), self._limits.longest_backoff_seconds))
 
-    def note_dump(self, rank: int, uri: str, head: str = "") -> None:
-        """Note where the stacks of the newest failure lie: those of the guilty rank, else the first that are told."""
-        if self._records and (self._records[-1].dump_uri is None or self._records[-1].rank == rank):
-            self._change_last(dump_uri=uri, dump_head=head)
+    def note_dump(self, generation: int, rank: int, uri: str | None, head: str = "") -> None:
+        """Note the stacks of a failed generation: the guilty rank's, else those that are told first."""
+        for index, record in enumerate(self._records):
+            if record.generation != generation:
+                continue
+            is_guilty = record.rank == rank
+            if uri and (is_guilty or record.dump_uri is None):
+                self._change(index, dump_uri=uri)
+            if head and (is_guilty or not record.dump_head):
+                self._change(index, dump_head=head)
 
     def _is_publishing(self, report: messages.MemberReport) -> bool:
         return report.phase in _AFTER_TRAINING and report.step >= self._best_step and report.state != _STARTING
@@ -133,6 +139,10 @@ class History:
         return self._lost_before + max(0.0, now - (now if self._best_at is None else self._best_at))
 
     def _change_last(self, **changes: object) -> None:
-        if all(getattr(self._records[-1], name) == value for name, value in changes.items()):
+        self._change(len(self._records) - 1, **changes)
+
+    def _change(self, index: int, **changes: object) -> None:
+        if all(getattr(self._records[index], name) == value for name, value in changes.items()):
             return
-        self._records = (*self._records[:-1], schema.replace(self._records[-1], **changes))
+        changed = schema.replace(self._records[index], **changes)
+        self._records = (*self._records[:index], changed, *self._records[index + 1 :])

@@ -75,7 +75,10 @@ class MemberReport(Document):
         default=(), doc="Steps of the checkpoints on the local disk.", minimum=0, maximum=_MAX_STEP, max_items=256
     )
     is_stopping: bool = setting(default=False, doc="Whether the supervisor was asked to stop (SIGTERM).")
-    dump_uri: str | None = setting(default=None, doc="Where this generation's stacks lie.", max_length=1024)
+    dump_generation: int = setting(
+        default=0, doc="Generation whose stacks were taken here last; 0: none.", minimum=0, maximum=_MAX_GENERATION
+    )
+    dump_uri: str | None = setting(default=None, doc="Where they lie, once they lie there.", max_length=1024)
     dump_head: str = setting(
         default="", doc="Their innermost calls, in a line.", max_length=progress.MAX_HEAD_CHARACTERS
     )

@@ -2,23 +2,21 @@
 
 import contextlib
 import logging
-import os
 import pathlib
 import signal
 import subprocess
-import threading
 from collections.abc import Mapping
 
 from imagetrain_api import exit_codes, names, progress, schema
 from imagetrain_trainer.rendezvous import messages
 from imagetrain_trainer.worker import (
     environment,
-    incidents,
     out_of_memory,
     outcomes,
     process_state,
     progress_block,
     silence,
+    stack_taking,
     stack_text,
     stacks,
     training_process,
@@ -67,7 +65,7 @@ class Generation:
         self._block = progress_block.ProgressBlock(self._block_path, create=True)
         self._memory_kills = out_of_memory.KillCounter()
         self._watch = watchdog.Watch(worker.config.job.spec.recovery, step_times, started_at=now)
-        self._stacks: _StackTaking | None = None
+        self.stacks: stack_taking.StackTaking | None = None
         self._is_asked = False
         self.report = progress.Progress(rank=worker.rank, generation=self.number)
         self.verdict: watchdog.Verdict | None = None
@@ -86,8 +84,6 @@ class Generation:
             self.verdict = self._watch.observe(self.report, process_state.read_process(self._process.pid), now)
         elif is_new:
             self.verdict, self.outcome = None, self._explain(self.status)
-        if self._stacks is not None:
-            self._stacks.tick()
 
     @property
     def is_running(self) -> bool:
@@ -102,17 +98,16 @@ class Generation:
     @property
     def dump(self) -> stack_text.StackDump | None:
         """Its stacks, once they are taken."""
-        return self._stacks.dump if self._stacks is not None else None
-
-    def describe_dump(self) -> dict[str, object]:
-        """Return the fields of a report that tell where the stacks lie, or will in a moment: nobody waits for that."""
-        taken = self._stacks
-        return {} if taken is None or taken.dump is None else {"dump_uri": taken.uri, "dump_head": taken.head}
+        return self.stacks.dump if self.stacks is not None else None
 
     def take_stacks(self) -> None:
         """Begin to take the stacks, once."""
-        if self._stacks is None:
-            self._stacks = _StackTaking(self._worker, self._process.pid, self.number, self._variables)
+        if self.stacks is None:
+            self.stacks = stack_taking.StackTaking(self._worker, self._process.pid, self.number, self._variables)
+
+    def forget_stacks(self) -> None:
+        """Be ready to take others: what was suspected did not hold, and the process has gone on."""
+        self.stacks = None
 
     def ask_to_stop(self) -> None:
         """Ask the process, once, to save and end together with its peers."""
@@ -172,53 +167,3 @@ class Generation:
             return None
         is_plain_signal = self.status < 0 and self.outcome.exit_code == ExitCode.INTERNAL
         return self.status if is_plain_signal else self.outcome.exit_code
-
-
-class _StackTaking:
-    """Takes the stacks on a thread, for it takes seconds, and then uploads them."""
-
-    def __init__(
-        self, worker: environment.WorkerEnvironment, pid: int, generation: int, variables: Mapping[str, str]
-    ) -> None:
-        self._worker = worker
-        self._pid = pid
-        self._generation = generation
-        self._variables = variables
-        self._taken: stack_text.StackDump | None = None
-        self._thread = threading.Thread(target=self._take, name="stacks", daemon=True)
-        self._upload: subprocess.Popen[bytes] | None = None
-        self.dump: stack_text.StackDump | None = None
-        self.uri: str | None = None
-        self.head = ""
-        self._thread.start()
-
-    def _take(self) -> None:
-        try:
-            self._taken = stacks.take(self._pid, self._worker.work_dir)
-        except OSError as error:
-            self._taken = stack_text.StackDump(text=f"The stacks could not be taken: {error}.\n")
-
-    def tick(self) -> None:
-        """Start the upload when there is something."""
-        if self.dump is None and self._taken is not None:
-            self.dump = self._taken
-            self.head = stack_text.head(self.dump.text)
-            logger.warning("stacks of process %d: %s", self._pid, self.head or "nothing to tell")
-            self._start_upload(self.dump)
-        elif self._upload is not None:
-            self._upload.poll()  # its own log tells of a failure
-
-    def _start_upload(self, dump: stack_text.StackDump) -> None:
-        try:
-            self._upload = incidents.start_upload(
-                dump,
-                self._worker.work_dir,
-                generation=self._generation,
-                rank=self._worker.rank,
-                variables=self._variables,
-            )
-        except OSError as error:
-            logger.warning("the stacks cannot be kept: %s", os.strerror(error.errno or 0))
-            return
-        config = self._worker.config
-        self.uri = incidents.build_uri(config.job, config.run_id, self._generation, self._worker.rank)

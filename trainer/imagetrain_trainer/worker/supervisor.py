@@ -25,7 +25,7 @@ from typing import Protocol
 from imagetrain_api import exit_codes, progress, schema
 from imagetrain_trainer.rendezvous import messages
 from imagetrain_trainer.training import local_copies
-from imagetrain_trainer.worker import environment, generation, outcomes, reaper, silence, training_process
+from imagetrain_trainer.worker import environment, generation, outcomes, reaper, silence, stack_taking, training_process
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,8 @@ class Supervisor:
         self._generation: generation.Generation | None = None
         self._started = 0  # newest generation whose process was started here
         self._own_outcome: progress.WorkerOutcome | None = None  # how the newest process ended
-        self._dump: dict[str, object] = {}  # of the newest generation, which has ended when it is asked for
+        self._stacks: stack_taking.StackTaking | None = None  # the newest, whose generation may have ended
+        self._uploads: list[stack_taking.StackTaking] = []  # on their way
         self._start_failure: progress.WorkerOutcome | None = None  # why the newest generation has no process here
         self._order = messages.Order()
         self._signals = 0
@@ -109,6 +110,8 @@ class Supervisor:
             finally:
                 if self._generation is not None:
                     self._generation.close(_END_SECONDS)
+                for each in self._uploads:
+                    each.close(_END_SECONDS)
         return outcomes.with_recoveries(outcome, self._shown.recoveries)
 
     def read_progress(self) -> progress.Progress:
@@ -125,7 +128,8 @@ class Supervisor:
         self._reaper.reap()
         if self._generation is not None:
             self._generation.tick(now)
-            self._own_outcome, self._dump = self._generation.outcome, self._generation.describe_dump()
+            self._own_outcome = self._generation.outcome
+        self._follow_stacks()
         self._order = self._link.order()
         try:
             if not self._has_process():
@@ -138,6 +142,15 @@ class Supervisor:
         self._show()
         self._link.report(self._build_report())
         return outcome
+
+    def _follow_stacks(self) -> None:
+        taken = None if self._generation is None else self._generation.stacks
+        if taken is not None and taken is not self._stacks:
+            self._stacks = taken
+            self._uploads.append(taken)
+        for each in self._uploads:
+            each.tick()
+        self._uploads = [each for each in self._uploads if each.is_under_way]
 
     # Orders.
 
@@ -169,6 +182,9 @@ class Supervisor:
         current, order = self._generation, self._order
         if current is not None and current.number < order.generation and current.is_running:
             current.kill()
+        elif current is not None and current.is_running and current.stacks is not None:
+            current.forget_stacks()  # the suspicion did not hold; another one takes new stacks
+            self._stacks = None
         elif order.generation <= self._started or self._signals or order.rank_of(self._worker.rank) is None:
             return
         elif self._starter.is_ready():
@@ -177,7 +193,7 @@ class Supervisor:
     def _start(self, order: messages.Order, now: float) -> None:
         logger.info("generation %d starts with %d worker(s)", order.generation, len(order.members))
         self._started, self._generation = order.generation, None
-        self._start_failure, self._dump = None, {}
+        self._start_failure = None
         try:
             self._generation = generation.Generation(
                 self._worker, order, self._starter, self._variables, step_times=self._step_times, now=now
@@ -232,7 +248,8 @@ class Supervisor:
             is_stopping=self._signals > 0,
             local_steps=find_local_steps(self._worker),
         )
-        report = schema.replace(report, **self._dump)
+        if self._stacks is not None:
+            report = schema.replace(report, **self._stacks.describe())
         if current is not None:
             return schema.replace(report, **_describe(current))
         if (failure := self._start_failure) is not None:
