@@ -14,8 +14,6 @@ end as fenced, and never be the newest again.
 
 import argparse
 import collections
-import itertools
-import mmap
 import os
 import pathlib
 import random
@@ -25,12 +23,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 
 import numpy as np
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests" / "chaos"))
+
 import publisher_kill
 from imagetrain_api import exit_codes, names
+from imagetrain_chaos import save_phases
 from imagetrain_trainer import errors
 from imagetrain_trainer.storage import store
 from imagetrain_trainer.training import checkpoints, local_copies, restoring, saving, state_layout
@@ -41,10 +41,8 @@ KEEP = 2
 SAVES = 12  # of one generation
 STEPS_BETWEEN = 10
 ARRAY_VALUES = 2_500_000  # 10 MB twice: in one object it is uploaded in parts, in two shares at once
-AIMS = ("anywhere", "copy", "upload", "publish", "collect")
+AIMS = ("anywhere", *save_phases.PHASES)
 COMPLETE_SECONDS = 60.0
-PHASE_BYTES = 32
-POLL_SECONDS = 0.0002  # a fraction of the shortest phase
 
 require = publisher_kill.require
 
@@ -82,44 +80,9 @@ def build_arrays(step: int) -> dict[str, np.ndarray]:
     return {"first": np.full(ARRAY_VALUES, step, np.float32), "second": np.full(ARRAY_VALUES, -step, np.float32)}
 
 
-class Phases:
-    """Tells the parent what the saver is at, in memory that outlives the process."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        path = folder / "phase"
-        folder.mkdir(exist_ok=True)
-        if not path.exists():
-            path.write_bytes(b"start 0".ljust(PHASE_BYTES))
-        with path.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), PHASE_BYTES)
-
-    def read(self) -> tuple[str, int]:
-        """Return the phase, and how often it was entered."""
-        phase, count = self._memory[:].decode().split()
-        return phase, int(count)
-
-    def write(self, phase: str, count: int = 0) -> None:
-        """Set the phase."""
-        self._memory[:] = f"{phase} {count}".ljust(PHASE_BYTES).encode()
-
-    def follow(self, owner: object, method: str, phase: str) -> None:
-        """Let a method set the phase whenever it is called."""
-        inner: Callable[..., object] = getattr(owner, method)
-        counter = itertools.count(1)
-
-        def told(*arguments: object, **options: object) -> object:
-            self.write(phase, next(counter))
-            try:
-                return inner(*arguments, **options)
-            finally:
-                self.write("between")
-
-        setattr(owner, method, told)
-
-
 def train(folder: pathlib.Path, shares: int) -> int:
     """Run one generation, as the process that is to be killed: on a line from its standard input."""
-    phases = Phases(folder)
+    phases = save_phases.Phases(folder / "phase")
     saved, copies = open_saved(), local_copies.LocalCopies(folder)
     phases.follow(copies, "write", "copy")
     phases.follow(saved, "publish", "publish")
@@ -137,7 +100,7 @@ def train(folder: pathlib.Path, shares: int) -> int:
 def save_all(
     saved: checkpoints.CheckpointStore,
     copies: local_copies.LocalCopies,
-    phases: Phases,
+    phases: save_phases.Phases,
     shares: int,
 ) -> None:
     """Go on from the newest checkpoint, and save without a pause."""
@@ -169,7 +132,7 @@ class Kills:
 
     def __init__(self, folder: pathlib.Path, arguments: argparse.Namespace) -> None:
         self._folder, self._arguments = folder, arguments
-        self._phases = Phases(folder)
+        self._phases = save_phases.Phases(folder / "phase")
         self._random = random.Random(arguments.seed)  # noqa: S311 - the moments only have to differ
         self._processes: list[subprocess.Popen[str]] = []
         self._met: collections.Counter[str] = collections.Counter()
@@ -220,7 +183,7 @@ class Kills:
                 if (met := self._phases.read()) != was:
                     seen[was[0]].append(time.monotonic() - since)
                     was, since = met, time.monotonic()
-                time.sleep(POLL_SECONDS)
+                time.sleep(save_phases.POLL_SECONDS)
             require(process.wait(COMPLETE_SECONDS) == 0, "an undisturbed generation failed")
             seen["anywhere"].append(time.monotonic() - begun)
             self._check()
@@ -245,18 +208,13 @@ class Kills:
         self._go(process)
         if aim != "anywhere":
             first = self._random.randint(1, SAVES - 1)
-            while not self._is_at(aim, first) and process.poll() is None:
-                time.sleep(POLL_SECONDS)
+            self._phases.wait_for(aim, first=first, while_=lambda: process.poll() is None)
         time.sleep(self._random.uniform(0, self._usual[aim]))
         has_ended = process.poll() is not None
         process.send_signal(signal.SIGKILL)
         process.wait(COMPLETE_SECONDS)
         self._met["too late" if has_ended else self._phases.read()[0]] += 1
         self._check_start(process)
-
-    def _is_at(self, aim: str, first: int) -> bool:
-        phase, count = self._phases.read()
-        return phase == aim and count >= first
 
     def _overtake(self, moment: float, *, shares: int) -> None:
         old, rival = self._start(shares), self._start(shares, self._folder / "rival")  # on another machine

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from imagetrain_api import names
-from imagetrain_chaos import gate
+from imagetrain_chaos import gate, save_phases
 from imagetrain_trainer.models import registry, small_cnn
 
 _BLOCK_POLL_SECONDS = 0.05
@@ -39,6 +39,14 @@ def build_chaos_cnn(
 ) -> keras.KerasTensor:
     """Map images (batch, height, width, channels) in 0..1 to logits (batch, classes)."""
     return small_cnn.build_small_cnn(Gate()(images), context, width=width, dropout=dropout)
+
+
+def _follow_saves() -> None:
+    if os.environ.get(names.ENV_RANK) == "0" and (folder := os.environ.get(gate.ENV_FOLDER)):
+        save_phases.follow_saves(gate.GateFolder(pathlib.Path(folder)).saves)
+
+
+_follow_saves()  # whoever imports this module trains with it
 
 
 def pass_gate() -> None:

@@ -1,16 +1,20 @@
 """How each kind of fault is done to a run, and how it ends. Which and when is plan.py's."""
 
+import collections
 import contextlib
 import dataclasses
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import fault_proxy
 import s3_servers
-from imagetrain_chaos import clock, disk, gate, local_network, memory, plan, run_processes, runs
+from imagetrain_chaos import clock, disk, gate, local_network, memory, plan, run_processes, runs, save_phases
 
 _SLOW_SECONDS = 0.3  # a step takes so much longer: far behind its peers, far from a step deadline
+_SAVE_SECONDS = 60.0  # by then the next save is due on any machine
+_WITHIN_SECONDS = 0.008  # a phase of a small save takes about so long
 _FLAKY: Mapping[str, float] = {
     "first_byte_delay_seconds": 0.05,
     "stall_fraction": 0.1,
@@ -34,6 +38,7 @@ class Site:
         wall_clock: wall clock of the run's processes.
         small_disk: the run's own disk.
         memory_group: the run's control group.
+        met: what the chief's saver was at when a process was killed in a save, and how often.
     """
 
     gate: gate.GateFolder
@@ -42,6 +47,7 @@ class Site:
     wall_clock: clock.Clock | None = None
     small_disk: disk.SmallDisk | None = None
     memory_group: memory.MemoryGroup | None = None
+    met: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
 
 End = Callable[[], None]
@@ -82,12 +88,27 @@ def overlap(planned: Sequence[plan.Fault], run: runs.Run, site: Site) -> None:
     run.wait_for_step(run.step + 1)
 
 
-ENDED_BY_RECOVERY = frozenset({"kill_training", "kill_supervisor", "freeze_training", "block", "out_of_memory"})
+ENDED_BY_RECOVERY = frozenset(
+    {"kill_training", "kill_saving", "kill_supervisor", "freeze_training", "block", "out_of_memory"}
+)
 """These cost a recovery in any case; others may be got over without."""
 
 
 def _kill_training(planned: plan.Fault, run: runs.Run, _site: Site) -> End:
     run.training(planned.rank).send(signal.SIGKILL)
+    return _nothing
+
+
+def _kill_saving(planned: plan.Fault, run: runs.Run, site: Site) -> End:
+    """Kill it while the chief is at a drawn phase of its next save."""
+    draw = random.Random(planned.at_step)
+    process, phases = run.training(planned.rank), save_phases.Phases(site.gate.saves)
+    phase, deadline = draw.choice(save_phases.PHASES), time.monotonic() + _SAVE_SECONDS
+    if not phases.wait_for(phase, while_=lambda: time.monotonic() < deadline and run.is_running()):
+        raise runs.RunFailedError(f"no {phase} of a save within {_SAVE_SECONDS:g} s:\n{run.explain()}")
+    time.sleep(draw.uniform(0, _WITHIN_SECONDS))
+    process.send(signal.SIGKILL)
+    site.met[phases.read()[0]] += 1
     return _nothing
 
 
@@ -179,6 +200,7 @@ def _nothing() -> None:
 
 BEGIN: Mapping[str, Callable[[plan.Fault, runs.Run, Site], End]] = {
     "kill_training": _kill_training,
+    "kill_saving": _kill_saving,
     "kill_supervisor": _kill_supervisor,
     "freeze_training": _freeze_training,
     "freeze_supervisor": _freeze_supervisor,

@@ -4,6 +4,7 @@ FOLDER/pace               seconds that every step of every rank is held up
 FOLDER/slow-RANK          seconds more for that rank
 FOLDER/block-RANK         the next step blocks in Python; FOLDER/block-RANK.PID says that it does, until it is removed
 FOLDER/allocate-RANK      the next step takes memory without end, likewise
+FOLDER/saves              what the chief's saver is at (save_phases.py)
 
 A request is taken by one process: the one that is started in its place goes on.
 """
@@ -43,6 +44,11 @@ class GateFolder:
         """Withdraw the request, or end what it led to."""
         for path in (self.path / f"{what}-{rank}", *self.path.glob(f"{what}-{rank}.*")):
             path.unlink(missing_ok=True)
+
+    @property
+    def saves(self) -> pathlib.Path:
+        """Where the chief tells what its saver is at."""
+        return self.path / "saves"
 
     def takers(self, what: str, rank: int) -> list[int]:
         """Return the processes that have taken the request."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 RANK_WIDE = frozenset(
     {
         "kill_training",
+        "kill_saving",
         "kill_supervisor",
         "freeze_training",
         "freeze_supervisor",

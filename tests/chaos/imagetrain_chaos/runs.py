@@ -148,6 +148,10 @@ class Run:
         """The command's process."""
         return self._process.pid
 
+    def is_running(self) -> bool:
+        """Tell whether the command has not ended."""
+        return self._process.poll() is None
+
     @property
     def folder(self) -> pathlib.Path:
         """The run's own folder, once it has started."""

@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100000)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--gap-steps", type=int, default=_GAP_STEPS, help="from one fault to the next, on average")
     parser.add_argument("--kinds", nargs="+", default=sorted(plan.RANK_WIDE | plan.GROUP_WIDE), metavar="KIND")
     arguments = parser.parse_args()
     if reason := trials.missing(arguments.kinds):
@@ -74,21 +75,29 @@ def soak(arguments: argparse.Namespace, folder: pathlib.Path, server: s3_servers
         arguments.kinds,
         workers=workers,
         first_step=_FIRST_STEP,
-        gap_steps=_GAP_STEPS,
+        gap_steps=arguments.gap_steps,
         last_step=last_step,
     )
+    done = []
     with trials.started(trial) as running, measured(running.run) as seen:
         try:
             for fault in planned:
+                if running.run.step >= last_step:  # a fault that waits for its moment delays those behind it
+                    break
                 say(f"{running.run.step:>7} {fault}")
                 faults.happen([fault], running.run, running.site)
-            finished = running.finish(planned, _START_SECONDS)
+                done.append(fault)
+            finished = running.finish(done, _START_SECONDS)
         except runs.RunFailedError as error:
             return [str(error)]
     for record in finished.records:
         say(f"  {record}")
     difference = final_state.largest_difference(reference, finished.state)
-    say(f"{len(planned)} faults, {len(finished.records)} recoveries; largest difference {difference:.2g}")
+    say(f"{len(done)} faults, {len(finished.records)} recoveries; largest difference {difference:.2g}")
+    if finished.met:
+        say(
+            "killed at " + ", ".join(f"{phase} {count}" for phase, count in sorted(finished.met.items())) + " of a save"
+        )
     say(str(seen))
     wrong = [*finished.leaks, *seen.find_growth()]
     return [*wrong, f"the model differs by {difference:.3g}"] if difference > _DIFFERENCE else wrong

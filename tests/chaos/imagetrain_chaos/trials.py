@@ -74,6 +74,7 @@ class Running:
             state=final_state.load(self.output_uri, self.run.run_id),
             metrics=self.run.metrics.get(0, ""),
             leaks=tuple(leaks.find_leaks(self.run, self.output_uri)),
+            met=dict(self.site.met),
         )
 
 
@@ -88,6 +89,7 @@ class Finished:
         state: its last checkpoint.
         metrics: the newest answer of rank 0; empty where it is not reached from here.
         leaks: what it should not have left.
+        met: at what of a save processes were killed, and how often.
     """
 
     planned: tuple[plan.Fault, ...]
@@ -96,6 +98,7 @@ class Finished:
     state: final_state.FinalState
     metrics: str
     leaks: tuple[str, ...]
+    met: Mapping[str, int]
 
     def metric(self, name: str, label: str = "") -> float:
         """Return the sum of a metric over its labels, or over those with `label`; 0 where it is not told."""
