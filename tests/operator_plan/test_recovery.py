@@ -68,6 +68,15 @@ def test_a_recovery_that_the_status_holds_is_not_told_again() -> None:
     assert [each.generation for each in later.status.recoveries] == [1, 2]
 
 
+def test_stacks_that_lie_in_the_store_after_the_group_has_gone_on_are_added_to_the_record() -> None:
+    job = o.carried(o.training(), follow(o.training(), told()))
+    made = follow(job, told(dumpUri="s3://models/stacks.txt"))
+    (record,) = made.status.recoveries
+    assert record.dump_uri == "s3://models/stacks.txt"
+    assert o.reasons(made) == []
+    assert made.status.restarts == job.status.restarts
+
+
 def test_the_next_attempt_counts_its_generations_anew_or_not_and_keeps_the_records() -> None:
     job = o.carried(o.training(), follow(o.training(), told()))
     second = dataclasses.replace(job, status=dataclasses.replace(job.status, attempt=1))

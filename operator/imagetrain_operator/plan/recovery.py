@@ -1,5 +1,6 @@
 """Recoveries in place, as the chief tells of them: records in the status, events, and the state while one runs."""
 
+import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 
@@ -23,17 +24,25 @@ def record(draft: Draft, told: Sequence[progress.Recovery]) -> None:
     """
     attempt = draft.status.attempt
     assert attempt is not None
-    kept = draft.status.recoveries
+    dumps = {(attempt, each.generation): each.dump_uri for each in told}
+    kept = tuple(_with_dump(each, dumps.get((each.attempt, each.generation))) for each in draft.status.recoveries)
     known = {(each.attempt, each.generation) for each in kept}
     fresh = [
         _build_record(attempt, each) for each in recoveries.finished(told) if (attempt, each.generation) not in known
     ]
     for each in fresh:
         draft.announce("Warning", EVENT, each.message)
+    if kept != draft.status.recoveries:
+        draft.change(recoveries=kept)
     if fresh:
         counted = sum(1 for each in fresh if each.reason not in DISRUPTIONS)
         draft.change(restarts=draft.status.restarts + counted)
         draft.change(recoveries=(*kept, *fresh)[-api_status.MAX_RECOVERIES_KEPT :])
+
+
+def _with_dump(kept: RecoveryStatus, dump_uri: str | None) -> RecoveryStatus:
+    """Add where the stacks lie, which is told once they lie there: the group may go on before."""
+    return kept if dump_uri is None else dataclasses.replace(kept, dump_uri=dump_uri)
 
 
 def _build_record(attempt: int, told: progress.Recovery) -> RecoveryStatus:
