@@ -2,8 +2,11 @@
 
 import concurrent.futures
 import errno
+import fcntl
 import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -53,6 +56,65 @@ def test_a_partial_file_of_a_killed_writer_is_not_an_object(tmp_path):
     objects = store.open_store(str(tmp_path))
     (tmp_path / "a#123").write_bytes(b"half")
     assert list(objects.list()) == []
+
+
+WRITER = """
+import pathlib, signal, sys
+from imagetrain_trainer.storage import local
+with local.write_atomically(pathlib.Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    print("writing", flush=True)
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """A process that is at writing `folder/a`."""
+    (tmp_path / "folder").mkdir()
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "folder" / "a")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "writing\n"
+        yield process
+        process.kill()
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_is_being_written_stays(tmp_path, writer):
+    objects = store.open_store(str(tmp_path))
+    objects.put("b", b"whole")
+    objects.remove_partial_writes()
+    (partial,) = (tmp_path / "folder").iterdir()
+    assert partial.read_bytes() == b"half"
+    writer.kill()
+    writer.wait()
+    objects.remove_partial_writes()
+    assert list((tmp_path / "folder").iterdir()) == []
+    assert objects.get("b") == b"whole"
+
+
+def test_a_swap_removes_what_killed_swaps_of_the_same_object_left(tmp_path):
+    objects = store.open_store(str(tmp_path))
+    etag = objects.put("latest.json", b"0").etag
+    for name in ("latest.json#123", "latest.json#lock", "latest.jsonl#9"):
+        (tmp_path / name).write_bytes(b"half")
+    objects.put_if_match("latest.json", b"1", etag)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest.json", "latest.jsonl#9"]
+
+
+def test_a_writer_whose_new_file_is_removed_before_it_holds_it_takes_another(tmp_path, monkeypatch):
+    taken = []
+
+    def lock(file, operation):
+        if not taken:
+            (partial,) = tmp_path.iterdir()
+            partial.unlink()
+        taken.append(operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    store.open_store(str(tmp_path)).put("a", b"1")
+    assert len(taken) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize(

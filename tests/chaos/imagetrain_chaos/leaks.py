@@ -5,6 +5,7 @@ import pathlib
 
 from imagetrain_api import names
 from imagetrain_chaos import runs
+from imagetrain_trainer.storage import local
 from imagetrain_trainer.storage import store as storage
 from imagetrain_trainer.training import checkpoint_garbage, checkpoint_manifest
 
@@ -17,7 +18,14 @@ def find_leaks(run: runs.Run, output_uri: str) -> list[str]:
     found = [f"process {each.pid}: {each.command!r}" for each in run.processes()]
     found += [f"port {port} is still listened on" for port in sorted(run.ports & listening_ports())]
     found += [f"scratch file {path}" for path in (run.reached / "scratch").rglob("*") if path.is_file()]
+    found += [f"file of a killed writer: {path}" for path in find_partial_files(output_uri)]
     return found + [f"half a checkpoint: {folder}" for folder in find_aborted_saves(output_uri, run.run_id)]
+
+
+def find_partial_files(output_uri: str) -> list[pathlib.Path]:
+    """Return what writers that were killed have left in an output that is a folder."""
+    store = storage.open_store(output_uri)
+    return sorted(store.root.rglob("*#*")) if isinstance(store, local.LocalStore) else []
 
 
 def listening_ports() -> set[int]:

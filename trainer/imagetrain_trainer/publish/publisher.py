@@ -156,6 +156,7 @@ def _finish(output: store.ObjectStore, loaded: catalog.LoadedManifest) -> Publis
     A server that checks a condition and then writes, as small ones do, may let two attempts create manifest.json within
     a millisecond. Both manifests name whole sets; the second look finds which one stayed.
     """
+    output.child(names.run_prefix(loaded.manifest.run_id)).remove_partial_writes()
     is_latest = bool(catalog.published_formats(loaded.manifest)) and latest.advance(output, loaded)
     now = catalog.load_manifest(output, loaded.manifest.run_id)
     if now.sha256 != loaded.sha256:

@@ -178,7 +178,7 @@ class ObjectStore(abc.ABC):
         """Return single, unretried range reads for one event loop, up to `concurrency` at a time; see `fetching`."""
 
     def remove_partial_writes(self) -> None:  # noqa: B027 - most stores have none
-        """Remove what killed writers left behind, where that is more than nothing; nobody may be writing meanwhile."""
+        """Remove what killed writers left behind, where that is more than nothing; others may be writing meanwhile."""
 
     def probe_writable(self) -> None:
         """Write and delete a tiny object, so that a denied write shows before work is done.

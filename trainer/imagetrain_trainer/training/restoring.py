@@ -106,7 +106,7 @@ class Restorer:
 
     def _begin(self) -> int:
         fence = self._saved.fence.take(self._start.generation, self._start.incarnation)
-        self._saved.objects.remove_partial_writes()  # nobody else may write from here on
+        self._saved.objects.remove_partial_writes()
         return fence.generation
 
     def _try(self, generation: int, *, may_be_local_only: bool) -> tuple[Restored, list[list[int]]]:
