@@ -44,6 +44,7 @@ ENDED = events.Ended(
     summary={"epochs": 3},
     restarts=1,
     recoveries=1,
+    replaced=0,
     seconds=12.5,
 )
 STOPPING = events.Stopping(cause="interrupted", request=1)

@@ -47,13 +47,73 @@ def test_a_group_that_is_done_ends_the_run(run):
     assert not of_type(told, events.Restarted)
 
 
-def test_a_lost_worker_restarts_the_whole_group_from_its_checkpoint(run):
-    lost = {"kill": signal.SIGKILL, "after": 1.2, "progress": {"phase": "training", "step": 7, "checkpointStep": 5}}
-    chief = {"exit": 80, "after": 1.2, "progress": lost["progress"]}
-    ended, told = run({"0.1": chief, "1.1": lost})
+TRAINED = {"progress": {"phase": "training", "step": 7, "checkpointStep": 5}}
+
+
+def test_a_killed_worker_alone_starts_again(run):
+    ended, told = run({"0.1": {"after": 3, **TRAINED}, "1.1": {"kill": signal.SIGKILL, "after": 1, **TRAINED}})
+    assert ended.exit_code is ExitCode.DONE
+    (replaced,) = of_type(told, events.Replaced)
+    assert (replaced.rank, replaced.delay_seconds) == (1, 0.0)
+    assert "SIGKILL" in replaced.message
+    assert (ended.restarts, ended.replaced) == (0, 1)
+    assert not of_type(told, events.Restarted)
+
+
+def test_the_chief_alone_starts_again_too(run):
+    ended, told = run({"0.1": {"kill": signal.SIGSEGV, "after": 1, **TRAINED}, "1.1": {"after": 3, **TRAINED}})
+    assert ended.exit_code is ExitCode.DONE
+    assert [(each.rank, each.message) for each in of_type(told, events.Replaced)] == [
+        (0, "The worker was ended by SIGSEGV.")
+    ]
+    assert ended.restarts == 0
+
+
+def test_the_whole_group_starts_again_when_one_worker_dies_time_and_again(run):
+    dying = {f"1.{start}": {"kill": signal.SIGKILL, **TRAINED} for start in range(1, 5)}
+    ended, told = run({"0.1": {"after": None, **TRAINED}, **dying})
+    assert ended.exit_code is ExitCode.DONE
+    assert [each.delay_seconds for each in of_type(told, events.Replaced)] == [0.0, 0.05, 0.1]
+    (restarted,) = of_type(told, events.Restarted)
+    assert (restarted.rank, restarted.reason) == (1, "PeerLost")
+    assert "SIGKILL" in restarted.message
+    assert (ended.restarts, ended.replaced) == (1, 3)
+
+
+def test_replaced_workers_count_as_restarts(run):
+    ended, told = run(
+        {"0.*": {"after": None, **TRAINED}, "1.*": {"kill": signal.SIGKILL, **TRAINED}}, recovery={"maxRestarts": 2}
+    )
+    assert (ended.exit_code, ended.rank) == (ExitCode.PEER_LOST, 1)
+    assert (ended.restarts, ended.replaced) == (0, 2)
+    assert not of_type(told, events.Restarted)
+
+
+def test_a_group_whose_others_left_meanwhile_starts_again_as_a_whole(run, monkeypatch):
+    monkeypatch.setattr(policy, "FIRST_BACKOFF_SECONDS", 3.0)
+    dying = {f"1.{start}": {"kill": signal.SIGKILL, **TRAINED} for start in (1, 2)}
+    lonely = {"exit": 80, "after": 2.5, "message": "Rank 1 did not come back.", **TRAINED}
+    ended, told = run({"0.1": lonely, **dying})
+    assert ended.exit_code is ExitCode.DONE
+    assert [each.delay_seconds for each in of_type(told, events.Replaced)] == [0.0, 3.0]
+    (restarted,) = of_type(told, events.Restarted)
+    assert restarted.resume_step == 5
+    assert (ended.restarts, ended.replaced) == (1, 2)
+
+
+def test_a_stop_ends_the_wait_for_a_replacement(run, monkeypatch):
+    monkeypatch.setattr(policy, "FIRST_BACKOFF_SECONDS", 30.0)
+    ended, _ = run({"0.*": {"after": None}, "1.*": {"kill": signal.SIGKILL}}, deadline=3.0)
+    assert ended.exit_code is ExitCode.PREEMPTED
+    assert ended.seconds < 15
+
+
+def test_a_lost_lone_worker_is_a_restart_of_its_group(run):
+    lost = {"kill": signal.SIGKILL, "after": 1.2, **TRAINED}
+    ended, told = run({"0.1": lost}, workers=1)
     assert ended.exit_code is ExitCode.DONE
     (restarted,) = of_type(told, events.Restarted)
-    assert (restarted.rank, restarted.reason, restarted.resume_step) == (1, "PeerLost", 5)
+    assert (restarted.rank, restarted.reason, restarted.resume_step) == (0, "PeerLost", 5)
     assert "SIGKILL" in restarted.message
 
 

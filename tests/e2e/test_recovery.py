@@ -1,13 +1,11 @@
 """Stops, restarts and resumption with two real workers."""
 
-import os
 import pathlib
 import signal
 import time
 
 import command_events
 
-SUPERVISOR = b"imagetrain-worker"
 LONG = {"epochs": 400, "globalBatchSize": 16}
 
 
@@ -33,23 +31,6 @@ def test_an_interrupted_run_saves_and_resumes_where_it_stopped(imagetrain, write
     assert [path.name for path in imagetrain.runs.iterdir()] == [folder.name]
 
 
-def test_a_killed_supervisor_restarts_the_whole_group_which_then_publishes(imagetrain, write_job, local_data, tmp_path):
-    manifest = write_job(
-        f"file://{local_data}/",
-        f"file://{tmp_path}/out/",
-        training={"epochs": 40, "globalBatchSize": 48},
-        checkpoint={"everySeconds": 1},
-    )
-    process = imagetrain.start("run", manifest, "--json")
-    command_events.wait_for_step(process, 5)
-    os.kill(worker_pid(imagetrain.runs, rank=1), signal.SIGKILL)
-    run = imagetrain.wait(process)
-    assert run.status == 0, run.errors + imagetrain.logs()
-    (restarted,) = [event for event in run.events if event["event"] == "restarted"]
-    assert (restarted["rank"], restarted["reason"]) == (1, "PeerLost")
-    assert run.events[-1]["restarts"] == 1
-
-
 def test_workers_of_a_killed_command_save_and_end(imagetrain, write_job, local_data, tmp_path):
     manifest = write_job(f"file://{local_data}/", f"file://{tmp_path}/out/", training=LONG)
     process = imagetrain.start("run", manifest, "--json")
@@ -68,18 +49,6 @@ def saved_steps(tmp_path: pathlib.Path, run: str) -> list[int]:
     """Return the steps of a run's complete checkpoints."""
     found = (tmp_path / "out" / "runs" / run / "checkpoints").glob("step-*/g*/manifest.json")
     return sorted(int(path.parent.parent.name.removeprefix("step-")) for path in found)
-
-
-def worker_pid(runs: pathlib.Path, rank: int) -> int:
-    """Return the process id of a rank's supervisor."""
-    (folder,) = runs.iterdir()
-    wanted = f"IMAGETRAIN_RANK={rank}".encode()
-    (pid,) = [
-        pid
-        for pid, (command, variables) in processes_of(folder).items()
-        if SUPERVISOR in command and wanted in variables
-    ]
-    return pid
 
 
 def processes_of(folder: pathlib.Path) -> dict[int, tuple[bytes, list[bytes]]]:

@@ -1,4 +1,4 @@
-"""A training process that dies or hangs is replaced by another, under the same supervisors, and nothing is lost."""
+"""A process that dies or hangs is replaced by another, the rest of the group stays, and nothing is lost."""
 
 import pathlib
 import signal
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import command_events
+import waiting
 from imagetrain_chaos import run_processes
 from imagetrain_trainer.storage import store
 from imagetrain_trainer.training import checkpoints
@@ -56,6 +57,18 @@ def send(number: signal.Signals, rank: int):
     return harm
 
 
+def kill_supervisor(rank: int):
+    def harm(folder: pathlib.Path) -> None:
+        killed = run_processes.supervisor(folder, rank)
+        assert killed is not None
+        below = [each for each in run_processes.find(folder) if each.rank == rank and each.pid != killed.pid]
+        assert len(below) == 2  # the fork server and the training process
+        assert killed.send(signal.SIGKILL)
+        waiting.until(lambda: not any(run_processes.is_running(each) for each in below), seconds=10)
+
+    return harm
+
+
 def recoveries(finished) -> list[tuple[int, str]]:
     """Return rank and reason of each recovery that the command told of; none of them was a restart of the workers."""
     assert not [event for event in finished.events if event["event"] == "restarted"]
@@ -80,6 +93,20 @@ def test_killed_rank_is_replaced_in_place_and_the_weights_are_as_if_undisturbed(
     _, undisturbed = run_job("undisturbed", workers=2)
     finished, state = run_job("killed", workers=2, harm=send(signal.SIGKILL, rank))
     assert recoveries(finished) == [(rank, "Killed")]
+    assert state.step == undisturbed.step
+    for key, array in undisturbed.arrays.items():
+        np.testing.assert_allclose(state.arrays[key], array, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_killed_supervisor_alone_starts_again_and_the_weights_are_as_if_undisturbed(run_job, rank: int) -> None:
+    _, undisturbed = run_job("undisturbed", workers=2)
+    finished, state = run_job("killed", workers=2, harm=kill_supervisor(rank))
+    (replaced,) = [event for event in finished.events if event["event"] == "replaced"]
+    assert (replaced["rank"], replaced["delaySeconds"]) == (rank, 0)
+    assert recoveries(finished) == [(rank, "Lost")]
+    last = finished.events[-1]
+    assert (last["restarts"], last["recoveries"], last["replaced"]) == (0, 1, 1)
     assert state.step == undisturbed.step
     for key, array in undisturbed.arrays.items():
         np.testing.assert_allclose(state.arrays[key], array, atol=1e-5, err_msg=key)

@@ -14,6 +14,7 @@ _NAMES = {
     events.Started: "started",
     events.Progressed: "progress",
     events.EpochEnded: "epoch",
+    events.Replaced: "replaced",
     events.Recovered: "recovered",
     events.Restarted: "restarted",
     events.Stopping: "stopping",

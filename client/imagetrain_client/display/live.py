@@ -47,6 +47,8 @@ class LiveDisplay:
                 self._show_progress(event)
             case events.EpochEnded():
                 self._console.print(wording.epoch_ended(event), highlight=False)
+            case events.Replaced():
+                self._console.print(wording.replaced(event), style="yellow", highlight=False, markup=False)
             case events.Recovered():
                 self._console.print(event.message, style="yellow", highlight=False, markup=False)
             case events.Restarted():

@@ -37,6 +37,8 @@ class PlainDisplay:
                 self._show_progress(event)
             case events.EpochEnded():
                 self._write(wording.epoch_ended(event))
+            case events.Replaced():
+                self._write(wording.replaced(event))
             case events.Recovered():
                 self._write(event.message)
             case events.Restarted():

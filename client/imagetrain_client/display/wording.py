@@ -101,6 +101,12 @@ def restarted(event: events.Restarted) -> str:
     )
 
 
+def replaced(event: events.Replaced) -> str:
+    """Say which worker was lost, and that another takes its place."""
+    start = f"in {event.delay_seconds:.0f} s" if event.delay_seconds else "now"
+    return f"Rank {event.rank} starts again in its place {start}; the others wait for it. {event.message}"
+
+
 def stopping(event: events.Stopping) -> str:
     """Say that the run is being stopped."""
     if event.request > 1:

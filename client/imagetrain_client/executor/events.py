@@ -59,6 +59,15 @@ class Restarted:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced:
+    """One worker was lost, and another starts in its place after `delay_seconds`; the others wait for it."""
+
+    rank: int
+    message: str
+    delay_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
     """The training processes were lost, and new ones went on in their place: `message` tells all of it in a line."""
 
@@ -88,7 +97,8 @@ class Ended:
         manifest_uri: what was published.
         summary: the chief's final figures.
         restarts: starts of the group after the first.
-        recoveries: those in place, without a new start of the workers.
+        recoveries: those in place, without a new start of the group.
+        replaced: workers that were started anew in such a recovery.
         seconds: length of the command's run.
     """
 
@@ -103,8 +113,9 @@ class Ended:
     summary: Mapping[str, Any]
     restarts: int
     recoveries: int
+    replaced: int
     seconds: float
 
 
-Event = Started | Progressed | EpochEnded | Recovered | Restarted | Stopping | Ended
+Event = Started | Progressed | EpochEnded | Replaced | Recovered | Restarted | Stopping | Ended
 Listener = Callable[[Event], None]

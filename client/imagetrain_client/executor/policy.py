@@ -39,6 +39,7 @@ class WorkerEnd:
         at_seconds: when, on any one clock.
         was_ended: this command ended it after another worker's end, so its status tells nothing.
         message: its own account of it, or empty.
+        has_word: whether it left any account of this end.
     """
 
     rank: int
@@ -46,6 +47,7 @@ class WorkerEnd:
     at_seconds: float
     was_ended: bool = False
     message: str = ""
+    has_word: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,16 @@ def exit_code_of(status: int) -> ExitCode:
         return ExitCode.INTERNAL
 
 
+def is_lost(end: WorkerEnd) -> bool:
+    """Tell whether a worker died without a word, by a signal or in a crash, so that its peers wait for another one.
+
+    A worker that leaves by its coordinator's order, or because its peers stay away, says so.
+    """
+    if end.was_ended or end.has_word:
+        return False
+    return end.status < 0 or exit_code_of(end.status) is ExitCode.INTERNAL
+
+
 def judge(ends: Sequence[WorkerEnd]) -> Verdict:
     """Return what the ends of all workers mean together.
 
@@ -87,7 +99,7 @@ def judge(ends: Sequence[WorkerEnd]) -> Verdict:
     code = exit_code_of(telling.status)
     if code is ExitCode.DONE:  # the chief was ended after it had finished, or no rank failed and none published
         code = ExitCode.PEER_LOST
-    return Verdict(exit_code=code, rank=telling.rank, message=_describe(telling, code))
+    return Verdict(exit_code=code, rank=telling.rank, message=describe_end(telling))
 
 
 def _weight(end: WorkerEnd) -> int:
@@ -99,7 +111,9 @@ def _weight(end: WorkerEnd) -> int:
     return 2 if code is ExitCode.PREEMPTED else 3
 
 
-def _describe(end: WorkerEnd, code: ExitCode) -> str:
+def describe_end(end: WorkerEnd) -> str:
+    """Return in one line what a worker's end means."""
+    code = exit_code_of(end.status)
     if end.message:
         return end.message
     if end.status >= 0:

@@ -56,6 +56,7 @@ class _Run:
         self._began = began
         self._tracker = tracking.ProgressTracker(request.job.spec.workers)
         self._restarts = 0
+        self._replaced = 0
         self._failures_in_a_row = 0
 
     def run(self) -> events.Ended:
@@ -80,7 +81,7 @@ class _Run:
             code = policy.conclude(
                 verdict,
                 is_stopping=self._is_stopping(),
-                restarts=self._restarts + self._tracker.recoveries,
+                restarts=self._restarts_of_any_kind(),
                 max_restarts=request.job.spec.recovery.max_restarts,
                 failures_in_a_row=self._failures_in_a_row,
             )
@@ -91,6 +92,16 @@ class _Run:
             if self._is_stopping():
                 return self._ended(ExitCode.PREEMPTED, verdict, None)
 
+    def _restarts_of_any_kind(self) -> int:
+        """Return what counts against `spec.recovery.maxRestarts`.
+
+        The coordinator tells of a recovery when a worker was replaced, unless no generation ran at that time.
+        """
+        return self._restarts + max(self._tracker.recoveries, self._replaced)
+
+    def _may_replace(self) -> bool:
+        return self._restarts_of_any_kind() < self._request.job.spec.recovery.max_restarts
+
     def _is_stopping(self) -> bool:
         return self._stops.count(time.monotonic()) > 0
 
@@ -99,11 +110,12 @@ class _Run:
         self._tracker.forget_attempt()
         self._request.folder.write_config(worker_config.dump_worker_config(group.config))
         with (
-            attempt.Attempt(group, self._request.folder, self._request.environment) as current,
+            attempt.Attempt(group, self._request.folder, self._request.environment, self._may_replace) as current,
             polling.ProgressPoller(group.config.endpoints) as poller,
         ):
             stops_heeded = 0
             while not current.tick(time.monotonic(), self._tracker.phase):
+                self._tell_replacements(current)
                 for event in self._tracker.observe(poller.newest(), self._restarts):
                     self._listen(event)
                 while stops_heeded < self._stops.count(time.monotonic()):
@@ -112,10 +124,16 @@ class _Run:
                     current.stop(time.monotonic(), patience)
                     self._listen(events.Stopping(cause=self._stops.cause, request=stops_heeded))
                 time.sleep(_TICK_SECONDS)
+            self._tell_replacements(current)
             chief = current.outcome(policy.CHIEF)
             for recovered in self._tracker.conclude(chief):
                 self._listen(recovered)
             return policy.judge(current.ends), chief
+
+    def _tell_replacements(self, current: attempt.Attempt) -> None:
+        for each in current.take_replacements():
+            self._replaced += 1
+            self._listen(events.Replaced(rank=each.rank, message=each.message, delay_seconds=each.delay_seconds))
 
     def _plan(self) -> plan.WorkerGroupPlan:
         spec = self._request.job.spec
@@ -158,5 +176,6 @@ class _Run:
             summary=chief.summary if chief and code is ExitCode.DONE else {},
             restarts=self._restarts,
             recoveries=self._tracker.recoveries,
+            replaced=self._replaced,
             seconds=time.monotonic() - self._began,
         )

@@ -19,7 +19,7 @@ class ProgressTracker:
         self.checkpoint_step: int | None = None
         self.highest_step = 0
         self.recoveries = 0  # that were told
-        self._told_generations: set[int] = set()
+        self._told: set[tuple[int, float]] = set()  # generation, and when its end was noticed
 
     @property
     def phase(self) -> str:
@@ -30,7 +30,7 @@ class ProgressTracker:
         """Start afresh with the processes of the next attempt."""
         self._last = None
         self._epoch_figures = None
-        self._told_generations.clear()
+        self._told.clear()
 
     def observe(
         self, newest: Mapping[int, progress_module.Progress], restarts: int
@@ -58,8 +58,8 @@ class ProgressTracker:
 
     def _find_recoveries(self, told: Sequence[progress_module.Recovery]) -> list[events.Recovered]:
         """Return the recoveries that are over and were not told in this attempt."""
-        fresh = [each for each in recoveries.finished(told) if each.generation not in self._told_generations]
-        self._told_generations |= {each.generation for each in fresh}
+        fresh = [each for each in recoveries.finished(told) if (each.generation, each.detected_at) not in self._told]
+        self._told |= {(each.generation, each.detected_at) for each in fresh}
         self.recoveries += len(fresh)
         return [events.Recovered(recovery=each, message=recoveries.describe(each)) for each in fresh]
 
