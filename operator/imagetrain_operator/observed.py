@@ -96,6 +96,7 @@ class Pod:
         is_ready: the worker container runs and is ready, as far as its node tells.
         is_node_lost: the node of a running pod no longer answers (condition Ready is False though the container was
             ready, or reason NodeLost).
+        node_lost_since: when the node was found not to answer; None where it answers.
         deletion_deadline: metadata.deletionTimestamp: when the grace period ends; None while nobody deletes it.
         deleted_at: when its deletion was asked for; None while nobody deletes it.
         unschedulable: message of condition PodScheduled=False with reason Unschedulable; "".
@@ -144,6 +145,7 @@ class Pod:
     exit_container: str = names.CONTAINER
     is_gone: bool = False
     placed_at: dt.datetime | None = None
+    node_lost_since: dt.datetime | None = None
 
     @property
     def is_finished(self) -> bool:

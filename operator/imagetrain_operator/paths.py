@@ -30,6 +30,11 @@ def pods(namespace: str | None) -> str:
     return f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
 
 
+def pod(namespace: str, name: str) -> str:
+    """Return one pod."""
+    return f"{pods(namespace)}/{name}"
+
+
 def services(namespace: str) -> str:
     """Return the collection of Services of one namespace."""
     return f"/api/v1/namespaces/{namespace}/services"

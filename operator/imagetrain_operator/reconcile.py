@@ -16,12 +16,13 @@ from imagetrain_api import schema
 from imagetrain_api.status import JobStatus
 from imagetrain_operator import metrics, observed, paths, status_pace
 from imagetrain_operator.cluster import client, errors, findings, informer, progress_board, queue, recorder
-from imagetrain_operator.plan import children, conditions, decide, parse
+from imagetrain_operator.plan import children, conditions, decide, failures, parse
 from imagetrain_operator.plan.draft import Plan
 
 logger = logging.getLogger(__name__)
 
 _FOREIGN_RETRY_SECONDS = 5.0
+_REFUSED_RETRY_SECONDS = 60.0
 
 
 class JobCache:
@@ -127,6 +128,8 @@ class Reconciler:
             return  # deleted meanwhile: its event is on the way, and nothing is made for it
         if is_told:
             await self._announce(job, plan, now)
+        for pod in plan.force_delete:
+            await self._force_delete(key, pod, now)
         for child in plan.delete_children:
             await self._delete_child(key, child)
         if plan.start_attempt is not None:
@@ -280,10 +283,43 @@ class Reconciler:
         if any(known.uid == child.uid for known in self._around.child_jobs.of_job(key)):  # the watch may be faster
             self._around.child_jobs.put(dataclasses.replace(child, is_deleting=True))
 
+    async def _force_delete(self, key: observed.Key, pod: observed.Pod, now: dt.datetime) -> None:
+        """Delete a pod whose node does not answer, as the pod garbage collector does.
+
+        It is called failed first: the Job controller holds on to a pod that never ended, and would make no other.
+        """
+        path = paths.pod(pod.namespace, pod.name)
+        try:
+            written = await self._around.api.strategic_patch(f"{path}/status", build_loss_patch(pod, now))
+            await self._around.api.delete(path, pod.uid, by_force=True)
+        except (errors.NotFoundError, errors.ConflictError):  # it is gone, or another has its name
+            return
+        except errors.RefusedError as error:
+            logger.warning("%s: the pod %s cannot be deleted by force: %s", key, pod.name, error)
+            self._around.queue.add_after(key, _REFUSED_RETRY_SECONDS)
+            return
+        lost = parse.parse_pod(written)
+        if lost is not None and any(known.uid == pod.uid for known in self._around.pods.of_job(key)):
+            self._around.pods.put(lost)
+            self._around.queue.add(key)
+
     async def _delete_job(self, job: observed.TrainingJob) -> None:
         logger.info("%s: deleting it, for spec.ttlSecondsAfterFinished is over", job.key, extra={"job": str(job.key)})
         with contextlib.suppress(errors.NotFoundError, errors.ConflictError):  # it is gone, or another has its name
             await self._around.api.delete(paths.training_job(job.key.namespace, job.key.name), job.uid)
+
+
+def build_loss_patch(pod: observed.Pod, now: dt.datetime) -> dict[str, object]:
+    """Return the strategic merge patch that calls a pod failed for its node (Kubernetes, pkg/controller/podgc)."""
+    message = f"Node {pod.node} does not answer; deleted by force (spec.recovery.forceDeleteAfterSeconds)."
+    condition = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": failures.NODE_UNREACHABLE,
+        "message": message,
+        "lastTransitionTime": conditions.format_time(now),
+    }
+    return {"metadata": {"uid": pod.uid}, "status": {"phase": "Failed", "conditions": [condition]}}
 
 
 def build_status_patch(old: JobStatus, new: JobStatus) -> dict[str, object]:

@@ -23,6 +23,7 @@ JSON = "application/json"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 LIST_CHUNK = 500  # Kubernetes, "Retrieving large results sets in chunks"
 MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 REQUEST_TIMEOUT_SECONDS = 30.0
 # Bookmarks come once a minute (Kubernetes, "Watch bookmarks"); a stream that is silent for longer is dead.
 WATCH_SILENCE_SECONDS = 75.0
@@ -105,9 +106,18 @@ class ApiClient:
         """Change some keys of an object (RFC 7386)."""
         return await self._request("PATCH", path, body, MERGE_PATCH, None)
 
-    async def delete(self, path: str, uid: str) -> None:
-        """Delete an object and, in the background, what it owns, unless it is another one than `uid`."""
-        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+    async def strategic_patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Change an object of a kind that Kubernetes itself defines; items of its lists are merged by their keys."""
+        return await self._request("PATCH", path, body, STRATEGIC_PATCH, None)
+
+    async def delete(self, path: str, uid: str, *, by_force: bool = False) -> None:
+        """Delete an object and, in the background, what it owns, unless it is another one than `uid`.
+
+        By force, a pod goes without its node's word that it has ended.
+        """
+        body: dict[str, object] = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        if by_force:
+            body["gracePeriodSeconds"] = 0
         await self._request("DELETE", path, body, JSON, None)
 
     async def watch(self, path: str, params: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:

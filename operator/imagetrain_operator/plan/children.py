@@ -1,12 +1,20 @@
 """The objects that the operator makes for a training job: one Service, and one Kubernetes Job an attempt."""
 
+import signal
 from typing import Any
 
-from imagetrain_api import names
+from imagetrain_api import exit_codes, names
+from imagetrain_api import job as api_job
 from imagetrain_operator import observed
-from imagetrain_operator.plan import pod_template
+from imagetrain_operator.plan import group, pod_template
 
 Defaults = pod_template.Defaults
+
+_PERMANENT_CODES = tuple(
+    sorted(int(code) for code, outcome in exit_codes.OUTCOMES.items() if code and not outcome.is_retryable)
+)
+# Of a worker that was asked to stop, or that missed the others.
+_BLAMELESS_CODES = (int(exit_codes.ExitCode.PEER_LOST), int(exit_codes.ExitCode.PREEMPTED), 128 + signal.SIGTERM)
 
 _MAX_RUN_ID = 63  # imagetrain_api.worker_config.WorkerConfig.run_id
 
@@ -51,7 +59,8 @@ def build_service(job: observed.TrainingJob) -> dict[str, Any]:
 def build_child_job(job: observed.TrainingJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
     """Return the Indexed Job of an attempt of a valid job.
 
-    It never replaces a pod: the operator starts the next attempt, for a group restarts as one.
+    It never replaces a pod: the operator starts the next attempt, for a group restarts as one. That of an elastic group
+    (`spec.recovery.minWorkers`) replaces those that the cluster took away or that failed by themselves, rank by rank.
 
     Raises:
         ValueError: `spec.worker` holds what does not fit; the error names the field.
@@ -71,13 +80,34 @@ def build_child_job(job: observed.TrainingJob, attempt: int, defaults: Defaults)
             "completionMode": "Indexed",
             "completions": workers,
             "parallelism": workers,
-            "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
+            **_build_failure_rules(job.job.spec),
             "template": pod_template.build_pod_template(
                 job.job, attempt=attempt, run_id=run_id(job), defaults=defaults
             ),
         },
     }
+
+
+def _build_failure_rules(spec: api_job.JobSpec) -> dict[str, Any]:
+    """Return what the Job controller does about a pod that fails (Kubernetes, "Pod failure policy"; KEP-3850, 3998)."""
+    if not group.is_elastic(spec):
+        return {"backoffLimit": 0}
+    return {
+        "backoffLimitPerIndex": spec.recovery.max_restarts,
+        "podFailurePolicy": {
+            "rules": [
+                {"action": "FailJob", "onExitCodes": _exit_codes_in(_PERMANENT_CODES)},
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {"action": "Ignore", "onExitCodes": _exit_codes_in(_BLAMELESS_CODES)},
+            ]
+        },
+        "successPolicy": {"rules": [{"succeededIndexes": "0"}]},  # a worker that is away when the chief is done
+    }
+
+
+def _exit_codes_in(codes: tuple[int, ...]) -> dict[str, Any]:
+    return {"containerName": names.CONTAINER, "operator": "In", "values": list(codes)}
 
 
 def _build_owner_reference(job: observed.TrainingJob) -> dict[str, Any]:

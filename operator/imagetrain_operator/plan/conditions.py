@@ -8,6 +8,7 @@ from imagetrain_api import status as api_status
 from imagetrain_api.status import Condition, JobStatus
 
 TRUE, FALSE = "True", "False"
+SHRUNK = "Shrunk"  # reason of WorkersReady=False, where the group goes on without some of its workers
 
 
 def format_time(moment: dt.datetime) -> str:
@@ -32,6 +33,12 @@ def is_true(status: JobStatus, kind: str) -> bool:
     """Tell whether a condition is there and True."""
     condition = find(status, kind)
     return condition is not None and condition.status == TRUE
+
+
+def has_group(status: JobStatus) -> bool:
+    """Tell whether the newest attempt's group was at work: with all workers, or with those that suffice."""
+    condition = find(status, "WorkersReady")
+    return condition is not None and (condition.status == TRUE or condition.reason == SHRUNK)
 
 
 def is_terminal(status: JobStatus) -> bool:

@@ -8,7 +8,7 @@ an attempt is in the status before its pods are asked for, and the first one is 
 import datetime as dt
 
 from imagetrain_operator import observed
-from imagetrain_operator.plan import conditions, end, failures, group, recovery, run, waiting
+from imagetrain_operator.plan import conditions, elastic, end, failures, group, lost_nodes, recovery, run
 from imagetrain_operator.plan.draft import Draft, Plan
 
 # Longer lists of broken rules help nobody.
@@ -20,6 +20,7 @@ def decide(seen: observed.Observation, now: dt.datetime) -> Plan:
     draft = Draft(seen, now)
     if seen.job.is_deleting:
         return draft.plan()  # owner references take everything away
+    lost_nodes.plan_deletions(draft)
     if conditions.is_terminal(seen.job.status):
         end.after_the_end(draft)
     elif seen.job.job is None:
@@ -83,7 +84,7 @@ def _go_on(draft: Draft) -> None:
 
 
 def _handle_failure(draft: Draft, current: group.Group) -> None:
-    failure = failures.explain_failure(current.pods, current.child, current.workers)
+    failure = current.explain_end()
     if failure is None:  # pods end, and nobody is to blame yet
         failure = failures.Failure(
             reason="PodDeleted",
@@ -95,10 +96,13 @@ def _handle_failure(draft: Draft, current: group.Group) -> None:
         )
     if current.chief is not None and (outcome := failures.read_outcome(current.chief)) is not None:
         recovery.record(draft, outcome.recoveries)
+    patience = current.seconds_to_leave(draft.now)
     if failure.is_permanent:
         end.fail(draft, failure.reason, failure.message, keep_pods=True, failure=failure)
-    elif (busy := current.unfinished(draft.now)) and not current.has_lost_pods(draft.now):
+    elif (busy := current.unfinished(draft.now)) and not current.has_lost_pods(draft.now) and patience != 0:
         run.wait_for_the_others(draft, failure, busy)  # the one to blame may be among them
+        if patience is not None:
+            draft.look_again_in(patience)
     else:
         run.restart(draft, failure)
 
@@ -107,11 +111,24 @@ def _follow(draft: Draft, current: group.Group) -> None:
     """Describe a group that is on its way."""
     ready = current.count_ready()
     draft.set_ready(ready, current.workers)
-    if current.has_silent_node():
+    if current.is_elastic and current.can_go_on():
+        _follow_elastic(draft, current)
+    elif current.has_silent_node():
         run.describe_silent_node(draft, current)
     elif ready < current.workers and not current.has_published():
-        cause = waiting.explain_waiting(draft.seen)
+        cause = elastic.explain_waiting(draft.seen, current)
         if not run.has_waited_too_long(draft, cause):
             run.describe_waiting(draft, cause)
     else:
         run.describe_running(draft, current)
+
+
+def _follow_elastic(draft: Draft, current: group.Group) -> None:
+    """Describe a group that has its chief and enough others."""
+    report = draft.seen.progress
+    has_begun = conditions.has_group(draft.status) or (report is not None and report.phase != "starting")
+    if has_begun or not current.missing():
+        run.describe_running(draft, current)
+    else:  # the coordinator waits for the others first
+        run.watch_chief(draft, current)
+        run.describe_waiting(draft, elastic.explain_waiting(draft.seen, current))

@@ -27,6 +27,7 @@ class Plan:
     Attributes:
         status: what the status is to say.
         delete_children: Jobs to delete with their pods.
+        force_delete: pods to delete though their node cannot say that they have ended.
         start_attempt: number of the attempt whose Service and Job are to be created; None: none.
         delete_job: whether the ImageTrainingJob itself is to be deleted.
         events: what to announce after the status is written.
@@ -39,6 +40,7 @@ class Plan:
     delete_children: tuple[observed.ChildJob, ...]
     start_attempt: int | None
     delete_job: bool
+    force_delete: tuple[observed.Pod, ...]
     events: tuple[PlannedEvent, ...]
     chief_ip: str
     investigate: bool
@@ -57,6 +59,7 @@ class Draft:
         self.delete_job = False
         self.chief_ip = ""
         self.investigate = False
+        self.force_delete: list[observed.Pod] = []
         self._delete: dict[str, observed.ChildJob] = {}
         self._events: list[PlannedEvent] = []
         self._requeue: float | None = None
@@ -116,6 +119,7 @@ class Draft:
             delete_children=tuple(self._delete.values()),
             start_attempt=self.start_attempt,
             delete_job=self.delete_job,
+            force_delete=tuple(self.force_delete),
             events=tuple(self._events),
             chief_ip=self.chief_ip,
             investigate=self.investigate,

@@ -3,8 +3,12 @@
 import datetime as dt
 
 from imagetrain_api import progress
-from imagetrain_operator.plan import attempts, conditions, failures, figures
+from imagetrain_operator import observed
+from imagetrain_operator.plan import attempts, conditions, failures, figures, group
 from imagetrain_operator.plan.draft import Draft
+
+# For the Job controller to call a Job failed; it does not do so for each failed pod of an elastic group.
+_JOB_SECONDS = 10.0
 
 
 def succeed(draft: Draft, outcome: progress.WorkerOutcome | None) -> None:
@@ -49,11 +53,24 @@ def after_the_end(draft: Draft) -> None:
     """Stop what still runs, and delete the job when its time to live is over."""
     draft.status = draft.seen.job.status  # it has said its last word, whatever generation follows
     for child in draft.seen.child_jobs:
-        pods = [pod for pod in draft.seen.pods if pod.attempt == child.attempt]
-        is_over = child.is_failed or child.is_complete or any(pod.phase == "Failed" for pod in pods)
-        if not is_over and conditions.is_true(draft.status, "Failed"):
+        if conditions.is_true(draft.status, "Failed") and not _ends_by_itself(draft, child):
             draft.delete(child)
     _remember_time_to_live(draft)
+
+
+def _ends_by_itself(draft: Draft, child: observed.ChildJob) -> bool:
+    """Tell whether the Job controller stops the pods of a failed job, so that they stay for their logs."""
+    if child.is_failed or child.is_complete:
+        return True
+    if not any(pod.phase == "Failed" for pod in draft.seen.pods if pod.attempt == child.attempt):
+        return False
+    if draft.seen.job.job is None or not group.is_elastic(draft.seen.job.job.spec):
+        return True
+    ended_at = conditions.parse_time(draft.status.completion_time)
+    left = _JOB_SECONDS - (draft.now - ended_at).total_seconds() if ended_at else 0.0
+    if left > 0:
+        draft.look_again_in(left)
+    return left > 0
 
 
 def _remember_time_to_live(draft: Draft) -> None:

@@ -27,6 +27,10 @@ _UNFIT_IMAGE = ("executable file not found", "no such file or directory", "permi
 # What most reasons end with, as those of `imagetrain_api.exit_codes` do.
 _OUTLOOK = "The group resumes from its newest checkpoint."
 
+# Conditions of pods whose node went away; the last is set by this operator (spec.recovery.forceDeleteAfterSeconds).
+NODE_UNREACHABLE = "NodeUnreachable"
+_LOST_NODES = ("DeletionByTaintManager", "DeletionByPodGC", NODE_UNREACHABLE)
+
 # Ends for which the cluster or a person is to blame, and not the job.
 DISRUPTIONS = frozenset(
     {"Evicted", "NodeLost", "NodeShutdown", "PodDeleted", "Preempted", "PreemptedByScheduler", "Suspended"}
@@ -107,6 +111,18 @@ def explain_failure(pods: Sequence[observed.Pod], child: observed.ChildJob | Non
     )
 
 
+def is_permanent(pod: observed.Pod) -> bool:
+    """Tell whether a pod ended with what no further attempt can help."""
+    suspect = _suspect(pod)
+    return suspect is not None and suspect.failure.is_permanent
+
+
+def explain_pod(pod: observed.Pod) -> Failure | None:
+    """Return why one pod ended or is being taken away; None where it may go on."""
+    suspect = _suspect(pod)
+    return suspect.failure if suspect is not None else None
+
+
 def without_outlook(message: str) -> str:
     """Return the message of a failure without what it says of the next attempt."""
     return message.replace(f" {_OUTLOOK}", "")
@@ -182,7 +198,7 @@ def _explain_loss(pod: observed.Pod) -> Failure | None:
         return _disrupted(pod, "Evicted", "was evicted, for its node ran short of a resource", advice, told)
     if pod.disruption == "TerminationByKubelet" or pod.pod_reason in ("NodeShutdown", "Shutdown"):
         return _disrupted(pod, "NodeShutdown", "was stopped, for its node shuts down", "", told)
-    is_lost = pod.disruption in ("DeletionByTaintManager", "DeletionByPodGC") or pod.is_node_lost
+    is_lost = pod.disruption in _LOST_NODES or pod.is_node_lost
     if is_lost or pod.exit_reason == "ContainerStatusUnknown":
         return _disrupted(pod, "NodeLost", "was lost: its node does not answer, is gone, or was tainted", "", told)
     return None

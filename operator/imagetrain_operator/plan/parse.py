@@ -182,6 +182,7 @@ def parse_pod(raw: observed.RawObject) -> observed.Pod | None:
         pod_message=state.get("message", ""),
         disruption=_reason(conditions.get("DisruptionTarget")),
         placed_at=_read_placed_at(conditions.get("PodScheduled")),
+        node_lost_since=_time((conditions.get("Ready") or {}).get("lastTransitionTime")) if is_node_lost else None,
     )
 
 

@@ -78,4 +78,4 @@ def describe_running(draft: Draft, running: progress.Recovery) -> None:
 def is_in_place(draft: Draft) -> bool:
     """Tell whether the status speaks of a restart in place, and not of a new attempt."""
     before = draft.seen.job.status
-    return before.phase == "Restarting" and conditions.is_true(before, "WorkersReady")
+    return before.phase == "Restarting" and conditions.has_group(before)

@@ -5,7 +5,18 @@ import dataclasses
 from imagetrain_api import progress, recoveries
 from imagetrain_api.status import JobStatus
 from imagetrain_operator import observed
-from imagetrain_operator.plan import attempts, children, conditions, end, failures, figures, group, recovery, waiting
+from imagetrain_operator.plan import (
+    attempts,
+    children,
+    conditions,
+    elastic,
+    end,
+    failures,
+    figures,
+    group,
+    recovery,
+    waiting,
+)
 from imagetrain_operator.plan.draft import Draft
 
 # Room, quota and images may come a moment after the pods; before that their absence is nothing to tell.
@@ -183,10 +194,8 @@ def describe_waiting(draft: Draft, cause: waiting.Waiting | None) -> None:
 
 def describe_running(draft: Draft, current: group.Group) -> None:
     """Describe a group whose workers are all ready, by what its chief tells."""
-    draft.set_condition("WorkersReady", conditions.TRUE, "WorkersReady", "All workers are ready.")
-    chief = current.chief
-    if chief is not None and not chief.is_finished:
-        draft.chief_ip = chief.ip
+    shrunk, chief = elastic.describe_missing(draft, current), current.chief
+    watch_chief(draft, current)
     report = draft.seen.progress
     if report is not None:
         _record_report(draft, report)
@@ -199,15 +208,23 @@ def describe_running(draft: Draft, current: group.Group) -> None:
     if lost is not None:
         recovery.describe_running(draft, lost)
     elif phase == "Starting":
-        draft.set_state(phase, "WorkersReady", "All workers are ready; the first step follows.")
+        draft.set_state(phase, "WorkersReady", f"{shrunk or 'All workers are ready;'} the first step follows.")
     elif phase == "Publishing":
         draft.set_condition("Training", conditions.FALSE, "TrainingCompleted", "Training is over.")
         draft.set_state(phase, "Publishing", "Training is over; the models are measured and published.")
     else:
         draft.set_condition("Training", conditions.TRUE, "Training", "The group is training.")
-        draft.set_state(phase, "Training", "The group is training.")
-        if not recovery.is_in_place(draft):  # another event tells of that
-            draft.announce_state("Normal")
+        draft.set_state(phase, conditions.SHRUNK if shrunk else "Training", f"The group is training. {shrunk}".rstrip())
+        was_training = draft.seen.job.status.phase == "Training"
+        if not was_training and not recovery.is_in_place(draft):  # other events tell of that
+            draft.announce("Normal", "Training", draft.status.message)
+
+
+def watch_chief(draft: Draft, current: group.Group) -> None:
+    """Have the chief asked for its progress, as long as it runs."""
+    chief = current.chief
+    if chief is not None and not chief.is_finished:
+        draft.chief_ip = chief.ip
 
 
 def _has_recovered_too_often(draft: Draft, report: progress.Progress) -> bool:
@@ -249,7 +266,7 @@ def _phase(status: JobStatus, told: str, chief: observed.Pod | None) -> str:
         return status.phase if status.phase in ("Training", "Publishing") else "Starting"
     if told in ("training", "evaluating", "checkpointing"):
         return "Training"
-    is_known = status.phase in ("Training", "Publishing") and conditions.is_true(status, "WorkersReady")
+    is_known = status.phase in ("Training", "Publishing") and conditions.has_group(status)
     return status.phase if is_known and told in ("", "failed") else "Starting"
 
 
