@@ -26,6 +26,7 @@ class StorageReads(Document):
 WAITS = ("", "input", "peers", "storage")
 # What the time of a run goes to, in metrics and in the report; `recovery` is from the last finished step to the next.
 TIME_STATES = ("training", "input_stall", "checkpoint", "evaluation", "recovery", "starting", "publishing")
+MAX_SKIPPED_STEPS = 100  # a run that leaves out more has another fault than a few bad images
 MAX_RECOVERIES_TOLD = 10  # newest ones in a report
 MAX_HEAD_CHARACTERS = 1024  # of a stack; a status holds ten
 
@@ -70,6 +71,9 @@ class Progress(Document):
 
     rank: int = setting(default=0, doc="Rank of the worker.", minimum=0)
     generation: int = setting(default=0, doc="Starts of the training process so far.", minimum=0)
+    workers: int = setting(
+        default=0, doc="Workers that this generation trains with; 0 before the first.", minimum=0, maximum=256
+    )
     phase: str = setting(default="starting", doc="What it is doing.", choices=PHASES)
     detail: str = setting(default="", doc="A few words on the phase.", max_length=512)
     epoch: int = setting(default=0, doc="Epochs finished.", minimum=0)
@@ -98,6 +102,12 @@ class Progress(Document):
     seconds_by_phase: Mapping[str, float] = setting(default_factory=dict, doc="Wall time of this worker by phase.")
     updated_at: float = setting(default=0.0, doc="Unix time of this report.", minimum=0)
     entered_step: int = setting(default=0, doc="Step that was begun, or is about to be.", minimum=0)
+    entered_last_step: int = setting(
+        default=0, doc="Last of the steps that run together from there; any of them may be under way.", minimum=0
+    )
+    skipped_steps: tuple[int, ...] = setting(
+        default=(), doc="Steps that were left out, for the group crashed at them.", max_items=MAX_SKIPPED_STEPS
+    )
     waiting_for: str = setting(default="", doc="What the training process waits for.", choices=WAITS)
     beat_at: float = setting(default=0.0, doc="Unix time of the training process's newest sign of life.", minimum=0)
     recoveries: tuple[Recovery, ...] = setting(

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -52,7 +53,7 @@ STOPPING = events.Stopping(cause="interrupted", request=1)
 
 def progressed(**fields):
     state = progress.Progress(**{"phase": "training", "total_epochs": 3, "total_steps": 30, **fields})
-    return events.Progressed(progress=state, workers_ready=2, workers=2, restarts=0)
+    return events.Progressed(progress=state, workers_ready=2, workers=2, full_size=2, restarts=0)
 
 
 ALL = (STARTED, progressed(step=3, loss=0.6, eta_seconds=65), EPOCH, RECOVERED, RESTARTED, STOPPING, ENDED)
@@ -130,8 +131,20 @@ def test_sizes(size_bytes, text):
 
 
 def test_a_state_before_all_workers_are_ready_counts_them():
-    event = events.Progressed(progress=progress.Progress(detail="waiting"), workers_ready=1, workers=2, restarts=0)
+    waiting = progress.Progress(detail="waiting")
+    event = events.Progressed(progress=waiting, workers_ready=1, workers=2, full_size=2, restarts=0)
     assert wording.state(event) == "starting: 1/2 workers ready (waiting)"
+
+
+def test_a_smaller_group_is_told_in_each_line_and_when_it_changes():
+    state = progress.Progress(phase="training", workers=2, step=30, total_steps=40, total_epochs=4)
+    event = events.Progressed(progress=state, workers_ready=2, workers=2, full_size=4, restarts=0)
+    assert "2 of 4 workers" in wording.state(event)
+    assert "of 4" not in wording.state(dataclasses.replace(event, workers=4, workers_ready=4))
+    shrunk = events.Resized(workers=2, workers_before=4, full_size=4, step=30)
+    assert wording.resized(shrunk) == "The group shrinks to 2 of 4 workers at step 30."
+    grown = events.Resized(workers=4, workers_before=2, full_size=4, step=60)
+    assert wording.resized(grown) == "The group grows to 4 of 4 workers at step 60."
 
 
 def test_the_histogram_shows_counts_by_split_and_bars():

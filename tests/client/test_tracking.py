@@ -57,6 +57,23 @@ def test_a_worker_that_gets_ready_later_is_told_though_the_chief_stays_as_it_was
     assert event.workers_ready == 2
 
 
+def test_a_group_that_shrinks_and_grows_is_told_once_each_and_only_its_members_are_ready():
+    tracker = tracking.ProgressTracker(4)
+    whole = {rank: chief(rank=rank, generation=1, workers=4, step=9) for rank in range(4)}
+    told = tracker.observe(whole, 0)
+    starting = progress.Progress(phase="starting", generation=2, workers=2)
+    told += tracker.observe({**whole, 0: starting}, 0)
+    small = {rank: chief(rank=rank, generation=2, workers=2, step=10) for rank in range(2)}
+    told += tracker.observe({**whole, **small}, 0)
+    told += tracker.observe({**whole, **small, 0: chief(generation=2, workers=2, step=11)}, 0)
+    states = [event for event in told if isinstance(event, events.Progressed)]
+    assert [(event.workers_ready, event.workers) for event in states] == [(4, 4), (0, 2), (2, 2), (2, 2)]
+    assert {event.full_size for event in states} == {4}
+    told += tracker.observe({rank: chief(rank=rank, generation=3, workers=4, step=20) for rank in range(4)}, 0)
+    resized = [event for event in told if isinstance(event, events.Resized)]
+    assert [(each.workers_before, each.workers, each.step) for each in resized] == [(4, 2, 10), (2, 4, 20)]
+
+
 def test_the_newest_checkpoint_and_step_outlive_an_attempt():
     tracker = tracking.ProgressTracker(1)
     observe(tracker, chief(step=9, checkpoint_step=7))

@@ -6,6 +6,7 @@ from imagetrain_trainer.worker import metrics
 
 REFERENCE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 FULL = progress.Progress(
+    workers=2,
     loss=1.0,
     accuracy=0.5,
     validation_loss=1.0,

@@ -186,6 +186,35 @@ def test_worker_that_is_no_member_starts_nothing(harness) -> None:
     assert (harness.state, harness.link.told.generation) == ("idle", 0)
 
 
+def test_process_is_asked_to_save_and_stop_once_it_trains(harness) -> None:
+    harness.run("start")
+    harness.order("checkpoint_and_stop")
+    harness.tick_until(lambda: harness.state == "starting")
+    assert not harness.made._generation._is_asked  # TensorFlow would take the signal for itself
+    harness.run("train", 2)
+    harness.order("checkpoint_and_stop", 2)
+    harness.tick_until(lambda: harness.state == "ended")
+    assert harness.link.told.exit_code == ExitCode.PREEMPTED
+    harness.order("wait", 2)
+    harness.tick_until(lambda: harness.state == "idle")
+
+
+def test_smaller_generation_has_its_own_ranks_and_step_times(harness) -> None:
+    harness.run("train")
+    harness.tick_until(lambda: harness.state == "running")
+    full = harness.made._step_times
+    assert harness.made.read_progress().workers == 2
+    harness.order("stop")
+    harness.tick_until(lambda: harness.state == "idle")
+    harness.link.now = messages.Order(action="run", generation=2, members=MEMBERS[:1])
+    harness.tick_until(lambda: harness.state == "running")
+    assert harness.made.read_progress().workers == 1
+    assert harness.made._step_times is not full
+    variables = harness.made._generation._build_variables(messages.Order(generation=3, members=MEMBERS[::-1]))
+    assert variables[names.ENV_RANK] == "1"  # of the worker of rank 0, which is the second member there
+    harness.made._generation.kill()
+
+
 def test_leave_gives_the_outcome_of_the_process_where_it_is_the_same(harness) -> None:
     harness.run("done")
     harness.tick_until(lambda: harness.state == "ended")

@@ -16,6 +16,7 @@ _NAMES = {
     events.EpochEnded: "epoch",
     events.Replaced: "replaced",
     events.Recovered: "recovered",
+    events.Resized: "resized",
     events.Restarted: "restarted",
     events.Stopping: "stopping",
 }

@@ -51,6 +51,8 @@ class LiveDisplay:
                 self._console.print(wording.replaced(event), style="yellow", highlight=False, markup=False)
             case events.Recovered():
                 self._console.print(event.message, style="yellow", highlight=False, markup=False)
+            case events.Resized():
+                self._console.print(wording.resized(event), style="yellow", highlight=False, markup=False)
             case events.Restarted():
                 self._console.print(wording.restarted(event), style="yellow", highlight=False, markup=False)
                 self._draw("restarting")
@@ -86,7 +88,8 @@ class LiveDisplay:
 def _state_line(event: events.Progressed) -> str:
     now = event.progress
     parts = [wording.recovering(now) or now.phase + (f": {now.detail}" if now.detail else "")]
-    parts.append(f"workers {event.workers_ready}/{event.workers} ready")
+    fewer = f" of {event.full_size}" if event.workers < event.full_size else ""
+    parts.append(f"workers {event.workers_ready}/{event.workers}{fewer} ready")
     if now.phase == "training":
         parts.append(f"{now.images_per_second:,.0f} images/s")
         if now.eta_seconds is not None:

@@ -41,6 +41,8 @@ class PlainDisplay:
                 self._write(wording.replaced(event))
             case events.Recovered():
                 self._write(event.message)
+            case events.Resized():
+                self._write(wording.resized(event))
             case events.Restarted():
                 self._last_phase = ""
                 self._write(wording.restarted(event))

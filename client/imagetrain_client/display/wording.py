@@ -67,6 +67,8 @@ def state(event: events.Progressed) -> str:
         f"step {progress.step}/{progress.total_steps}",
         f"{progress.images_per_second:,.0f} images/s",
     ]
+    if event.workers < event.full_size:
+        parts.append(f"{event.workers} of {event.full_size} workers")
     if progress.eta_seconds is not None:
         parts.append(f"ETA {duration(progress.eta_seconds)}")
     if progress.loss is not None:
@@ -99,6 +101,12 @@ def restarted(event: events.Restarted) -> str:
         f"Restart {event.restart} of {event.max_restarts} in {event.delay_seconds:.0f} s, {begin}. "
         f"Rank {event.rank}, {event.reason}: {event.message}"
     )
+
+
+def resized(event: events.Resized) -> str:
+    """Say with how many workers the group goes on."""
+    verb = "shrinks" if event.workers < event.workers_before else "grows"
+    return f"The group {verb} to {event.workers} of {event.full_size} workers at step {event.step}."
 
 
 def replaced(event: events.Replaced) -> str:

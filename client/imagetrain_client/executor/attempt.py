@@ -35,7 +35,8 @@ class Attempt:
         self._ends: dict[int, policy.WorkerEnd] = {}
         self._ended_here: set[int] = set()
         self._command: Sequence[str] = ()
-        self._replacements = replacing.Replacements(group.workers, may_replace)
+        needed = group.config.job.spec.recovery.min_workers or group.workers
+        self._replacements = replacing.Replacements(group.workers, needed, may_replace)
         self._lost: dict[int, tuple[policy.WorkerEnd, float]] = {}  # those to be replaced, and when
         self._untold: list[replacing.Replacement] = []
         self._kill_at = math.inf

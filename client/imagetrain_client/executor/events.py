@@ -23,11 +23,20 @@ class Started:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Progressed:
-    """The newest state of the group: the chief's figures, and how many workers are past their start."""
+    """The newest state of the group.
+
+    Attributes:
+        progress: the chief's figures.
+        workers_ready: how many workers are past their start.
+        workers: how many the group trains with; before its first generation, the full size.
+        full_size: `spec.workers`.
+        restarts: starts of the group after the first.
+    """
 
     progress: progress_module.Progress
     workers_ready: int
     workers: int
+    full_size: int
     restarts: int
 
 
@@ -43,6 +52,16 @@ class EpochEnded:
     validation_loss: float | None
     validation_accuracy: float | None
     images_per_second: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Resized:
+    """The group goes on from `step` with fewer workers than before, or with more, of `full_size`."""
+
+    workers: int
+    workers_before: int
+    full_size: int
+    step: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,5 +136,5 @@ class Ended:
     seconds: float
 
 
-Event = Started | Progressed | EpochEnded | Replaced | Recovered | Restarted | Stopping | Ended
+Event = Started | Progressed | EpochEnded | Replaced | Recovered | Resized | Restarted | Stopping | Ended
 Listener = Callable[[Event], None]

@@ -6,12 +6,15 @@ from imagetrain_api import progress as progress_module
 from imagetrain_api import recoveries
 from imagetrain_client.executor import events, policy
 
+Told = events.Progressed | events.EpochEnded | events.Recovered | events.Resized
+
 
 class ProgressTracker:
     """Turns polls of `/progress` into events; lives through all restarts of a run."""
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
+        self._size = workers  # of the newest generation that trains
         self._last: progress_module.Progress | None = None
         self._workers_ready = 0
         self._epochs_told = 0
@@ -32,20 +35,29 @@ class ProgressTracker:
         self._epoch_figures = None
         self._told.clear()
 
-    def observe(
-        self, newest: Mapping[int, progress_module.Progress], restarts: int
-    ) -> list[events.Progressed | events.EpochEnded | events.Recovered]:
+    def observe(self, newest: Mapping[int, progress_module.Progress], restarts: int) -> list[Told]:
         """Return the events that the newest progress of each rank gives rise to."""
         chief = newest.get(policy.CHIEF)
-        ready = sum(progress.phase != "starting" for progress in newest.values())
-        if chief is None or (chief == self._last and ready == self._workers_ready):
+        if chief is None:
             return []
-        told: list[events.Progressed | events.EpochEnded | events.Recovered] = [
-            *self._find_recoveries(chief.recoveries)
-        ]
+        # A worker that the group goes on without tells of its last generation, or nothing new.
+        present = [each for each in newest.values() if each.generation == chief.generation]
+        ready = sum(each.phase != "starting" for each in present)
+        if chief == self._last and ready == self._workers_ready:
+            return []
+        told: list[Told] = [*self._find_recoveries(chief.recoveries)]
         if (epoch := self._find_ended_epoch(chief)) is not None:
             told.append(epoch)
-        told.append(events.Progressed(progress=chief, workers_ready=ready, workers=self._workers, restarts=restarts))
+        told += self._find_new_size(chief)
+        told.append(
+            events.Progressed(
+                progress=chief,
+                workers_ready=ready,
+                workers=chief.workers or self._workers,
+                full_size=self._workers,
+                restarts=restarts,
+            )
+        )
         if chief.checkpoint_step is not None:
             self.checkpoint_step = max(chief.checkpoint_step, self.checkpoint_step or 0)
         self.highest_step = max(self.highest_step, chief.step)
@@ -62,6 +74,13 @@ class ProgressTracker:
         self._told |= {(each.generation, each.detected_at) for each in fresh}
         self.recoveries += len(fresh)
         return [events.Recovered(recovery=each, message=recoveries.describe(each)) for each in fresh]
+
+    def _find_new_size(self, chief: progress_module.Progress) -> list[events.Resized]:
+        """Return that the group trains with another number of workers, once it does."""
+        if chief.phase == "starting" or chief.workers in (0, self._size):
+            return []
+        before, self._size = self._size, chief.workers
+        return [events.Resized(workers=chief.workers, workers_before=before, full_size=self._workers, step=chief.step)]
 
     def _find_ended_epoch(self, chief: progress_module.Progress) -> events.EpochEnded | None:
         if chief.images == 0:  # nothing is trained yet: here the process begins, perhaps in the middle of a run

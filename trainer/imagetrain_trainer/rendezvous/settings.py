@@ -16,6 +16,7 @@ class Settings:
         start_timeout_seconds: the same for one that was never seen, and for a process that does not start.
         min_members: fewest members that may go on without the others; None: all are needed.
         elastic_timeout_seconds: how long the others are waited for then.
+        skip_poison_batches: whether a step at which the group crashes again and again is left out.
         first_generation: number of the first generation, where earlier attempts have used up some.
         silence_seconds: a supervisor that sent nothing for so long counts as frozen; it reports each half second.
         quiet_seconds: one that sent nothing for so long may be about to.
@@ -31,6 +32,7 @@ class Settings:
     start_timeout_seconds: float = 600.0
     min_members: int | None = None
     elastic_timeout_seconds: float = 60.0
+    skip_poison_batches: bool = False
     first_generation: int = 1
     silence_seconds: float = 6.0
     quiet_seconds: float = 1.5
@@ -59,5 +61,8 @@ def build_settings(config: worker_config.WorkerConfig, *, first_generation: int 
         max_restarts=recovery.max_restarts,
         member_timeout_seconds=recovery.member_timeout_seconds,
         start_timeout_seconds=recovery.start_timeout_seconds,
+        min_members=recovery.min_workers,
+        elastic_timeout_seconds=recovery.elastic_timeout_seconds,
+        skip_poison_batches=recovery.skip_poison_batches,
         first_generation=first_generation,
     )

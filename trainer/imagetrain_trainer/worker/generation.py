@@ -67,7 +67,9 @@ class Generation:
         self._watch = watchdog.Watch(worker.config.job.spec.recovery, step_times, started_at=now)
         self.stacks: stack_taking.StackTaking | None = None
         self._is_asked = False
-        self.report = progress.Progress(rank=worker.rank, generation=self.number)
+        # What the supervisor knows better than the process: its rank is that of the full group.
+        self._identity = {"rank": worker.rank, "generation": self.number, "workers": len(order.members)}
+        self.report = progress.Progress(rank=worker.rank, generation=self.number, workers=len(order.members))
         self.verdict: watchdog.Verdict | None = None
         self.outcome: progress.WorkerOutcome | None = None
         self.status: int | None = None
@@ -79,7 +81,7 @@ class Generation:
         self.status = self._process.poll()
         with contextlib.suppress(TimeoutError):  # a report that cannot be read leaves the one before
             found = self._block.read()
-            self.report = schema.replace(found, rank=self._worker.rank, generation=self.number)
+            self.report = schema.replace(found, **self._identity)
         if self.status is None:
             self.verdict = self._watch.observe(self.report, process_state.read_process(self._process.pid), now)
         elif is_new:

@@ -68,6 +68,7 @@ class WorkerCollector(registry.Collector):
             ("step", "Global steps finished.", report.step),
             ("steps", "Global steps of the run.", report.total_steps),
             ("generation", "Starts of the training process.", report.generation),
+            ("workers", "Workers that the run's group trains with now.", report.workers or None),
             ("loss", "Mean training loss of the epoch so far.", report.loss),
             ("accuracy", "Training top-1 accuracy of the epoch so far.", report.accuracy),
             ("validation_loss", "Loss of the newest validation.", report.validation_loss),

@@ -86,6 +86,7 @@ class Supervisor:
         self._clock = clock
         self._reaper = reaper.Reaper(clock)
         self._step_times = silence.StepTimes()
+        self._size = 0  # of the newest generation
         self._generation: generation.Generation | None = None
         self._started = 0  # newest generation whose process was started here
         self._own_outcome: progress.WorkerOutcome | None = None  # how the newest process ended
@@ -174,7 +175,9 @@ class Supervisor:
         elif action == "dump":
             current.take_stacks()
         elif action == "checkpoint_and_stop":
-            current.ask_to_stop()
+            # While it joins its group TensorFlow takes the signal for itself, and it has nothing to save yet.
+            if current.report.phase != "starting":
+                current.ask_to_stop()
         else:
             current.kill()
 
@@ -191,7 +194,10 @@ class Supervisor:
             self._start(order, now)
 
     def _start(self, order: messages.Order, now: float) -> None:
-        logger.info("generation %d starts with %d worker(s)", order.generation, len(order.members))
+        size, full = len(order.members), len(self._worker.config.endpoints)
+        logger.info("generation %d starts with %d of %d worker(s)", order.generation, size, full)
+        if size != self._size:  # a step of a smaller group takes longer
+            self._size, self._step_times = size, silence.StepTimes()
         self._started, self._generation = order.generation, None
         self._start_failure = None
         try:
@@ -244,6 +250,7 @@ class Supervisor:
             host=endpoint.host,
             collective_port=endpoint.collective_port,
             generation=self._started,
+            heard=self._order.sequence,
             step=self._shown.step,
             is_stopping=self._signals > 0,
             local_steps=find_local_steps(self._worker),
@@ -290,6 +297,7 @@ def _describe(current: generation.Generation) -> dict[str, object]:
     fields: dict[str, object] = {
         "step": report.step,
         "entered_step": report.entered_step,
+        "entered_last_step": report.entered_last_step,
         "phase": report.phase,
         "waiting_for": report.waiting_for,
         "silent_seconds": current.silent_seconds,
