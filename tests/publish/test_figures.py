@@ -69,6 +69,14 @@ def test_values(value, text):
 def test_percent_and_milliseconds():
     assert figures.format_percent(0.98123) == "98.12 %"
     assert figures.format_milliseconds(0.084) == "0.0840 ms"
+    assert [figures.format_latency(each) for each in (0.084, 0.12)] == ["84.0 µs", "0.120 ms"]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0.0 %"), (0.0002, "< 0.1 %"), (0.0005, "0.1 %"), (0.4656, "46.6 %"), (1.0, "100.0 %")]
+)
+def test_shares_of_time_have_one_decimal_and_a_small_one_is_not_called_nothing(share, text):
+    assert figures.format_share(share) == text
 
 
 def test_training_figures_become_plain_json():

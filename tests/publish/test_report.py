@@ -167,7 +167,7 @@ def test_the_timeline_shows_goodput_and_what_was_recovered_from():
         "timeline": {
             "width": 10.0,
             "columns": [{"starting": 10.0}, {"training": 10.0}, {"recovery": 5.0, "training": 5.0}],
-            "restarts": 1,
+            "restarts": 3,
         },
         "recoveries": [
             {
@@ -186,7 +186,10 @@ def test_the_timeline_shows_goodput_and_what_was_recovered_from():
     parsed = outline(text)
     assert "Timeline" in parsed.texts
     assert "Time by phase" not in parsed.texts  # that of one process alone
-    assert parsed.texts[parsed.texts.index("Goodput") + 1 :].index("50.00 %") < 3
+    assert parsed.texts[parsed.texts.index("Goodput") + 1 :].index("50.0 %") < 3
     line = "<b>Rank 1</b> was killed at step 12; the group goes on from step 10 in place, 5.0 s lost."
     assert line in parsed.texts
-    assert "it came back from 1 failure." in " ".join(" ".join(parsed.texts).split())
+    words = " ".join(" ".join(parsed.texts).split())
+    assert "1 recovery in place" in words
+    assert "it came back from 3 failures." in words
+    assert "2 of the failures are not listed: whole workers were replaced then." in words

@@ -24,7 +24,7 @@ def test_goodput_is_the_share_of_training_and_validation_before_publishing():
     )
     assert chart.goodput == pytest.approx(10.0 / 24.0)
     assert chart.seconds == pytest.approx(24.0)
-    assert {band.state: band.text for band in chart.bands}["training"] == "6.00 s, 25.00 %"
+    assert {band.state: band.text for band in chart.bands}["training"] == "6.00 s, 25.0 %"
 
 
 def test_bands_lie_on_each_other_and_fill_a_full_column():

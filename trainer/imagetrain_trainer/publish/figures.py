@@ -29,9 +29,19 @@ def format_percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
+def format_share(share: float) -> str:
+    """Return a share of time as a percentage with one decimal; a small one is told as such."""
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+
+
 def format_milliseconds(milliseconds: float) -> str:
-    """Return a latency in ms, three digits."""
+    """Return a latency in ms, three digits: so that those of a table compare."""
     return f"{format_digits(milliseconds)} ms"
+
+
+def format_latency(milliseconds: float) -> str:
+    """Return a latency that stands alone, in ms or µs, three digits."""
+    return f"{format_digits(1000 * milliseconds)} µs" if 0 < milliseconds < 0.1 else format_milliseconds(milliseconds)
 
 
 def format_seconds(seconds: float) -> str:

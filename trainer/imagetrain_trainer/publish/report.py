@@ -66,6 +66,7 @@ def build_report(manifest: model_manifest.ModelManifest, history: Mapping[str, A
         "digits": figures.format_digits,
         "milliseconds": figures.format_milliseconds,
         "percent": figures.format_percent,
+        "share": figures.format_share,
         "value": figures.format_value,
     }
     return environment.get_template("report.html.j2").render(_build_view(manifest, history))
@@ -111,7 +112,7 @@ def build_tiles(manifest: model_manifest.ModelManifest) -> list[tuple[str, str, 
         smallest = min(published, key=lambda each: each.size_bytes)
         fastest = min(published, key=lambda each: each.latency_median_ms)
         tiles.append(("Smallest model", figures.format_bytes(smallest.size_bytes), smallest.format))
-        latency = figures.format_milliseconds(fastest.latency_median_ms)
+        latency = figures.format_latency(fastest.latency_median_ms)
         tiles.append(("Fastest model", latency, f"{fastest.format}, one image"))
     return tiles
 
@@ -119,8 +120,8 @@ def build_tiles(manifest: model_manifest.ModelManifest) -> list[tuple[str, str, 
 def _build_goodput_tile(timeline: timeline_chart.TimelineChart | None) -> list[tuple[str, str, str]]:
     if timeline is None:
         return []
-    note = f"of {figures.format_seconds(timeline.seconds)} trained and validated"
-    return [("Goodput", figures.format_percent(timeline.goodput), note)]
+    note = f"of {figures.format_seconds(timeline.seconds)} trained or validated"
+    return [("Goodput", figures.format_share(timeline.goodput), note)]
 
 
 def _describe_recoveries(told: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -77,7 +77,7 @@ def build_timeline_chart(kept: Mapping[str, Any]) -> TimelineChart | None:
                 state=state,
                 name=state.replace("_", " "),
                 path=_draw(columns, state, width * scale, width),
-                text=f"{figures.format_seconds(sums[state])}, {figures.format_percent(sums[state] / total)}",
+                text=f"{figures.format_seconds(sums[state])}, {figures.format_share(sums[state] / total)}",
             )
             for state in _STATES
             if sums[state]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from imagetrain_api import schema, worker_config
+from imagetrain_api import worker_config
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import pipeline, prefetch, reader
 from imagetrain_trainer.publish import publish
@@ -54,7 +54,7 @@ def publish_run(
             test_batches=lambda: read_batches(test, worker.config.job.spec.model.input_shape),
             calibration_images=_read_calibration(around.train, worker.config),
             training=_training_figures(finished, best_step),
-            history=_history(finished, around, worker.endpoint),
+            history=_history(finished, around),
             work_dir=worker.work_dir,
             on_progress=tell,
         )
@@ -105,14 +105,12 @@ def _rate(finished: loop.TrainingLoop) -> float:
     return round(images / seconds, 1) if seconds else 0.0
 
 
-def _history(
-    finished: loop.TrainingLoop, around: loop.Surroundings, endpoint: worker_config.WorkerEndpoint
-) -> dict[str, Any]:
-    report = around.report.progress()
+def _history(finished: loop.TrainingLoop, around: loop.Surroundings) -> dict[str, Any]:
+    report, kept = around.report.progress(), around.report.timeline()
     return {
         "epochs": list(finished.state.history),
         "validation_confusion_matrix": [list(row) for row in finished.state.confusion],
         "seconds_by_phase": dict(report.seconds_by_phase),  # of this process alone
-        "timeline": around.report.timeline(),  # of the whole run
-        "recoveries": [schema.encode(each) for each in told_recoveries.read_recoveries(endpoint)],
+        "timeline": {key: value for key, value in kept.items() if key != "recoveries"},  # of the whole run
+        "recoveries": told_recoveries.close_last(kept["recoveries"], kept["unix"]),
     }

@@ -35,6 +35,7 @@ from imagetrain_trainer.training import (
     reporter,
     restoring,
     run_saves,
+    told_recoveries,
 )
 from imagetrain_trainer.worker import environment, logs, outcomes
 
@@ -71,7 +72,11 @@ def main() -> None:
     logs.configure(worker.log_format, worker.rank)
     if stack_file := os.environ.get(names.ENV_STACK_FILE):
         diagnosis.enable(pathlib.Path(stack_file))
-    report = reporter.Reporter(pathlib.Path(os.environ[environment.ENV_PROGRESS_BLOCK]), worker.rank)
+    report = reporter.Reporter(
+        pathlib.Path(os.environ[environment.ENV_PROGRESS_BLOCK]),
+        worker.rank,
+        read_recoveries=lambda: told_recoveries.read_recoveries(worker.endpoint) if worker.rank == 0 else (),
+    )
     try:
         outcome = run(worker, report, stop)
     except Exception as error:  # noqa: BLE001 - any failure has an outcome

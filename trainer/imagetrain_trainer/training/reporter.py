@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from imagetrain_api import progress
-from imagetrain_trainer.training import timeline
+from imagetrain_trainer.training import timeline, told_recoveries
 from imagetrain_trainer.worker import progress_block
 
 RECENT_SECONDS = 10.0  # images/s is measured over this stretch of training
@@ -23,7 +23,22 @@ class Reporter:
     From the start a thread of its own beats: it shows that Python runs in this process, whatever the other threads do.
     """
 
-    def __init__(self, path: pathlib.Path, rank: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        rank: int,
+        clock: Callable[[], float] = time.time,
+        read_recoveries: Callable[[], tuple[progress.Recovery, ...]] = tuple,
+    ) -> None:
+        """Begin.
+
+        Args:
+            path: the block.
+            rank: of the worker.
+            clock: Unix time.
+            read_recoveries: asks the supervisor; for the chief, which keeps them with the timeline.
+        """
+        self._recoveries = told_recoveries.Recoveries(read_recoveries)
         self._block = progress_block.ProgressBlock(path)
         self._clock = clock
         self._fields: dict[str, Any] = {"rank": rank}
@@ -60,9 +75,9 @@ class Reporter:
             self._block.mark_wait(waiting_for)
             self.publish(detail=detail)
 
-    def enter_step(self, step: int) -> None:
-        """Say which step is about to run. It costs a microsecond and makes no report."""
-        self._block.mark_step(step)
+    def enter_step(self, step: int, last: int | None = None) -> None:
+        """Say which step is about to run, or the first and last of several. It takes a microsecond, without a report."""
+        self._block.mark_step(step, last)
 
     @contextlib.contextmanager
     def waiting(self, wait: str) -> Iterator[None]:
@@ -127,12 +142,15 @@ class Reporter:
 
     def timeline(self, *, is_stopped: bool = False) -> dict[str, Any]:
         """Return what a checkpoint keeps of the run's time; `is_stopped`: the run ends here because it was asked to."""
+        self._recoveries.refresh()
         with self._lock:
             self._account()
-            return self._timeline.snapshot(unix=self._clock(), is_stopped=is_stopped)
+            kept = self._timeline.snapshot(unix=self._clock(), is_stopped=is_stopped)
+        return {**kept, "recoveries": self._recoveries.as_json()}
 
     def resume_timeline(self, kept: Mapping[str, Any]) -> None:
         """Go on with the timeline that a checkpoint kept."""
+        self._recoveries.resume(kept.get("recoveries", ()))
         with self._lock:
             self._account()
             self._timeline.resume(kept, unix=self._clock())
