@@ -92,3 +92,61 @@ def test_a_member_of_a_later_generation_stops_this_one():
     assert group.actions() == {0: "stop", 1: "stop"}
     group.wait(2, follows=True)
     assert {group.order(rank).generation for rank in range(2)} == {10}
+
+
+def test_a_member_that_may_still_start_its_last_order_is_not_taken_for_idle():
+    group = Group(2, member_timeout_seconds=30)
+    group.join(0, 1)
+    group.report(0, generation=1, state="running", phase="training")
+    group.mute.add(1)  # frozen with the order to run in its hands
+    group.wait(8)
+    group.report(0, state="idle")
+    group.report(1)  # it goes on, and has not looked at its orders yet
+    assert group.actions() == {0: "wait", 1: "wait"}
+    assert group.order(0).message == "Rank 1's worker was silent for 6 s. Waiting for rank 1."
+    group.report(1, generation=1, state="running", phase="training")  # as it was told
+    assert group.actions() == {0: "wait", 1: "stop"}
+    group.mute.clear()
+    group.wait(3, follows=True)
+    assert {group.order(rank).generation for rank in (0, 1)} == {2}
+
+
+def test_a_member_that_has_obeyed_a_later_order_is_idle():
+    group = Group(2)
+    group.join(0, 1)
+    group.report(0, generation=1, state="running", phase="training")
+    group.mute.add(1)
+    group.wait(8)
+    group.report(0, state="idle")
+    group.report(1, heard=group.order(1).sequence)
+    group.wait(3)
+    assert {group.order(rank).generation for rank in (0, 1)} == {2}
+
+
+def test_a_member_that_does_not_answer_its_orders_ends_the_attempt():
+    group = Group(2, member_timeout_seconds=30)
+    group.join(0, 1)
+    group.report(0, generation=1, state="running", phase="training")
+    group.mute.add(1)
+    group.wait(8)
+    group.report(0, state="idle")
+    for _ in range(320):
+        group.report(1)
+        group.wait(0.1)
+    assert group.leave_codes() == {0: Code.PEER_LOST, 1: Code.PEER_LOST}
+    assert "Rank 1 did not answer its last order within 30 s" in group.order(0).message
+
+
+def test_a_restarted_coordinator_takes_back_what_the_last_one_ordered():
+    group = Group(2)
+    group.join(0, 1)
+    assert group.order(1).action == "run"
+    heard = group.order(1).sequence
+    group.reports, group.coordinator = {}, group.build_coordinator()
+    group.join(1, hello={"generation": 1}, heard=heard)  # it may be about to start
+    group.join(0, incarnation="second")
+    group.report(1)
+    assert group.actions() == {0: "wait", 1: "wait"}
+    assert group.order(1).sequence > heard
+    group.wait(2)
+    assert {group.order(rank).generation for rank in (0, 1)} == {2}

@@ -29,8 +29,19 @@ class Supervisor:
     order: messages.Order = dataclasses.field(default_factory=messages.Order)
     is_connected: bool = False
     is_frozen: bool = False
+    is_deaf: bool = False  # what it is sent is under way for a while; what it sends arrives
     is_gone: bool = False
     started: list = dataclasses.field(default_factory=list)
+
+
+def _acts_on(supervisor):
+    """Return the generation of which it has a process, or may start one by what it has heard."""
+    order, report = supervisor.order, supervisor.report
+    if supervisor.is_gone:
+        return None
+    if order.action in ("run", "checkpoint_and_stop") and order.generation > report.generation:
+        return order.generation
+    return report.generation if report.has_process else None
 
 
 class Groups(stateful.RuleBasedStateMachine):
@@ -41,6 +52,7 @@ class Groups(stateful.RuleBasedStateMachine):
         self.limits = settings.Settings(workers=WORKERS, min_members=min_members, max_restarts=max_restarts)
         self.seats = {}
         self.told = {}  # generation -> {rank: incarnation} that were told to run
+        self.members = {}  # generation -> {rank: incarnation} of all its members, whether they have heard of it or not
         self.deaths = set()  # (generation, rank) of processes that died of their own accord
         self._new_coordinator()
         for rank in range(WORKERS):
@@ -80,7 +92,7 @@ class Groups(stateful.RuleBasedStateMachine):
     def _hear(self):
         """Give every supervisor its order, and look whether it may be given."""
         for rank, supervisor in self.seats.items():
-            if supervisor.is_frozen or supervisor.is_gone or not supervisor.is_connected:
+            if supervisor.is_frozen or supervisor.is_deaf or supervisor.is_gone or not supervisor.is_connected:
                 continue
             was, order = supervisor.order, self.coordinator.order_for(rank, supervisor.report.incarnation)
             supervisor.order = order
@@ -92,6 +104,8 @@ class Groups(stateful.RuleBasedStateMachine):
         # Nobody runs twice in one generation, and nobody takes another's place within it.
         assert told.setdefault(rank, supervisor.report.incarnation) == supervisor.report.incarnation
         assert rank in [member.worker for member in order.members]
+        incarnations = {member.worker: self.seats[member.worker].report.incarnation for member in order.members}
+        self.members.setdefault(order.generation, incarnations)
         for member in order.members:
             other = self.seats[member.worker]
             # No process of an earlier generation is there any more, as far as anybody can know.
@@ -136,7 +150,16 @@ class Groups(stateful.RuleBasedStateMachine):
     @stateful.rule(rank=RANKS)
     def thaw(self, rank):
         self.seats[rank].is_frozen = False
-        self._hear()  # what it was sent meanwhile is there; until it is read, the order from before holds for a moment
+        self.seats[rank].is_deaf = True  # what it was sent meanwhile is not read yet: the order from before holds
+
+    @stateful.rule(rank=RANKS)
+    def go_deaf(self, rank):
+        self.seats[rank].is_deaf = True
+
+    @stateful.rule(rank=RANKS)
+    def listen(self, rank):
+        self.seats[rank].is_deaf = False
+        self._hear()
 
     @stateful.rule(rank=RANKS, status=st.sampled_from((0, *RETRYABLE)))
     def end_process(self, rank, status):
@@ -168,6 +191,7 @@ class Groups(stateful.RuleBasedStateMachine):
         order, report = supervisor.order, supervisor.report
         if supervisor.is_frozen or supervisor.is_gone:
             return
+        supervisor.report = schema.replace(report, heard=order.sequence)
         if order.action in ("run", "checkpoint_and_stop") and order.generation > report.generation:
             supervisor.started.append(order.generation)
             self._change(
@@ -215,6 +239,7 @@ class Groups(stateful.RuleBasedStateMachine):
         # A number that nobody who can speak has heard of may be given anew.
         heard = max((e.order.generation for e in self.seats.values() if not e.is_gone and not e.is_frozen), default=0)
         self.told = {number: ranks for number, ranks in self.told.items() if number <= heard}
+        self.members = {number: ranks for number, ranks in self.members.items() if number <= heard}
         self._new_coordinator()
         for supervisor in self.seats.values():
             self._send(supervisor)
@@ -239,12 +264,15 @@ class Groups(stateful.RuleBasedStateMachine):
 
     @stateful.invariant()
     def those_that_run_run_the_same_generation(self):
-        running = {
-            each.order.generation
-            for each in self.seats.values()
-            if each.order.action == "run" and each.is_connected and not each.is_gone and not each.is_frozen
-        }
-        assert len(running) <= 1
+        """A frozen one that was left out may act on its old order for a moment; none of the members ever does."""
+        acting = {rank: generation for rank, each in self.seats.items() if (generation := _acts_on(each))}
+        for generation in acting.values():
+            members = self.members.get(generation, {})
+            assert all(
+                other >= generation
+                for rank, other in acting.items()
+                if members.get(rank) == self.seats[rank].report.incarnation
+            )
 
     @stateful.invariant()
     def whoever_only_lost_its_peer_is_not_guilty(self):
@@ -261,6 +289,7 @@ class Groups(stateful.RuleBasedStateMachine):
                 break
             for rank in range(WORKERS):
                 self.thaw(rank)
+                self.listen(rank)
                 self.new_supervisor(rank)
             self.wait(1.0)
             self.follow()

@@ -72,12 +72,19 @@ class Group:
         """Let time pass; whoever is connected and not mute reports each tick."""
         for _ in range(max(1, round(seconds / TICK_SECONDS))):
             self.now += TICK_SECONDS
-            for rank, report in self.reports.items():
+            for rank in self.reports:
                 if rank not in self.mute:
-                    self.coordinator.receive(report, self.now)
+                    self.hear(rank)
+                    self.coordinator.receive(self.reports[rank], self.now)
             self.coordinator.tick(self.now)
             if follows:
                 self.follow()
+
+    def hear(self, rank: int) -> None:
+        """Have a supervisor say that it obeys, unless it is to start a process, which `follow` does."""
+        order, report = self.order(rank), self.reports[rank]
+        if order.action != "run" or order.generation <= report.generation:
+            self.reports[rank] = schema.replace(report, heard=order.sequence)
 
     def order(self, rank: int) -> messages.Order:
         return self.coordinator.order_for(rank, self.reports[rank].incarnation)
@@ -89,6 +96,7 @@ class Group:
         """Let every supervisor do what it is told; new processes are running with these fields."""
         for rank in sorted(self.reports):
             order, report = self.order(rank), self.reports[rank]
+            self.reports[rank] = schema.replace(report, heard=order.sequence)
             if order.action == "run" and order.generation > report.generation:
                 start = {"step": order.resume_step or 0, "entered_step": (order.resume_step or 0) + 1, **running}
                 self.report(

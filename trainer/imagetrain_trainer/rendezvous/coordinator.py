@@ -9,16 +9,19 @@ The clock that comes in must be monotonic. Time during which the coordinator its
 moment, so that a coordinator that was frozen blames nobody for its own silence.
 """
 
+import dataclasses
 import enum
 from collections.abc import Callable, Sequence
 
 from imagetrain_api import exit_codes, progress
-from imagetrain_trainer.rendezvous import failures, generations, history, messages, seats, settings
+from imagetrain_trainer.rendezvous import crashes, failures, generations, history, messages, seats, settings
 
 ExitCode = exit_codes.ExitCode
+Judgement = crashes.Judgement
 Kind = failures.Kind
 
 MAX_STEP_SECONDS = 2.0  # a longer time between two calls is the coordinator's own silence; it is called each 0.1 s
+MAX_TURNS = 10**9  # of which a new coordinator may not have heard
 MAX_LEAP = 20_000  # generations of which a new coordinator may not have heard; `recovery.maxRestarts` is at most 10,000
 
 
@@ -53,7 +56,9 @@ class Coordinator:
         self._now = now  # without the time in which nothing was called
         self._history = history.History(limits)
         self._seats = seats.Seats(limits, now)
+        self._crashes = crashes.Crashes(limits)
         self._number = 0
+        self._sequence = 1  # of the orders; grows with each turn
         self._current = generations.Generation(0, (), self._seats, limits)
         self._exit_codes: dict[int, int] = {}
         self._other_exit_code = int(ExitCode.PEER_LOST)
@@ -124,15 +129,26 @@ class Coordinator:
 
     def _order(self, action: str, message: str, *, exit_code: int | None = None) -> messages.Order:
         recoveries = self._history.known()
-        key = (self._number, action, message, exit_code, self._history.restarts, id(recoveries))
+        key = (
+            self._sequence,
+            action,
+            message,
+            exit_code,
+            self._history.restarts,
+            id(recoveries),
+            self._crashes.skip_steps,
+        )
         if key not in self._orders:
             if len(self._orders) > 2 * self._limits.workers:
                 self._orders.clear()
             self._orders[key] = messages.Order(
+                sequence=self._sequence,
                 generation=self._number,
                 action=action,
                 members=self._current.members,
                 resume_step=self._current.resume_step,
+                skip_steps=self._crashes.skip_steps,
+                careful_steps=self._crashes.careful_steps,
                 exit_code=exit_code,
                 message=message,
                 recoveries=recoveries,
@@ -152,13 +168,16 @@ class Coordinator:
         if rank >= self._limits.workers:
             raise ValueError(f"rank must be below {self._limits.workers}, got {rank!r}.")
         heard = max(hello.generation, hello.report.generation)
-        self._check(heard)
+        self._check(heard, hello.report.heard)
         self._advance(now)
+        if hello.report.heard >= self._sequence:  # of another coordinator: its orders are taken back
+            self._sequence = hello.report.heard + 1
         if not self._seats.is_retired(rank, hello.report.incarnation):
             self._history.recall(hello, now)
+            self._crashes.recall(hello.skip_steps)
             if heard > self._number:  # even if nobody has started it yet, its number is used up
                 self._adopt(hello.report, heard)
-        self._take(hello.report)
+        self._take(hello.report, told=heard)
 
     def receive(self, report: messages.MemberReport, now: float) -> None:
         """Take a further report.
@@ -166,7 +185,7 @@ class Coordinator:
         Raises:
             ValueError: the report cannot be true.
         """
-        self._check(report.generation)
+        self._check(report.generation, report.heard)
         self._advance(now)
         self._take(report)
 
@@ -182,7 +201,9 @@ class Coordinator:
         self._seats.find_silent(self._now)
         self._decide()
 
-    def _check(self, generation: int) -> None:
+    def _check(self, generation: int, heard: int) -> None:
+        if heard > self._sequence + MAX_TURNS:
+            raise ValueError(f"heard must be at most {self._sequence + MAX_TURNS}, got {heard!r}.")
         limit = max(self._number, self._limits.first_generation) + MAX_LEAP
         if generation > limit:
             raise ValueError(f"generation must be at most {limit}, got {generation!r}.")
@@ -191,9 +212,10 @@ class Coordinator:
         self._now += min(max(0.0, now - self._raw), MAX_STEP_SECONDS)
         self._raw = max(now, self._raw)
 
-    def _take(self, report: messages.MemberReport) -> None:
+    def _take(self, report: messages.MemberReport, told: int = 0) -> None:
         if not self._seats.take(report, self._now):
             return
+        self._seats.bar(report.rank, report.incarnation, told, self._sequence)
         if report.dump_generation:
             self._history.note_dump(report.dump_generation, report.rank, report.dump_uri, report.dump_head)
         if report.generation > self._number:
@@ -232,6 +254,9 @@ class Coordinator:
 
     def _enter(self, phase: Phase) -> None:
         self._phase, self._since = phase, self._now
+        self._sequence += 1
+        if phase is Phase.WAITING:
+            self._current.bar(self._sequence)
 
     def _elapsed(self) -> float:
         return self._now - self._since
@@ -329,16 +354,18 @@ class Coordinator:
 
     def _record(self, cause: failures.Failure) -> None:
         """Record a failure, and give up where another generation does not help."""
-        is_repeated = self._history.is_repeated(cause)
+        stepped = self._history.has_stepped(self._crashes.skip_steps)
+        judgement = self._crashes.judge(cause, has_stepped=stepped)
+        if judgement is not Judgement.GO_ON:
+            cause = dataclasses.replace(cause, message=self._crashes.describe(cause, judgement))
         self._history.end(self._number, cause, *self._detected)
         self._message = cause.message
         self._not_before = self._now + self._history.backoff_seconds()
         guilty = {} if cause.rank is None else {cause.rank: cause.exit_code}
         if cause.kind is Kind.FINAL:
             self._leave(guilty, ExitCode.PEER_LOST, cause.message)
-        elif is_repeated:
-            message = f"{cause.message} It did so twice at step {cause.step}; the data of this step may be the cause."
-            self._leave({rank: int(ExitCode.INTERNAL) for rank in guilty}, ExitCode.PEER_LOST, message)
+        elif judgement is Judgement.GIVE_UP:
+            self._leave({rank: int(ExitCode.CRASH_LOOP) for rank in guilty}, ExitCode.PEER_LOST, cause.message)
         elif self._history.restarts > self._limits.max_restarts:
             message = f"{cause.message} recovery.maxRestarts allows {self._limits.max_restarts} restarts."
             self._leave(guilty, ExitCode.PEER_LOST if guilty else cause.exit_code, message)
@@ -347,5 +374,6 @@ class Coordinator:
         self._leave({}, ExitCode.PREEMPTED, "Every worker was asked to stop.")
 
     def _leave(self, codes: dict[int, int], other: int, message: str) -> None:
+        self._history.close(self._raw, self._wall_clock() if other == ExitCode.DONE else None)
         self._exit_codes, self._other_exit_code, self._message = codes, int(other), message
         self._enter(Phase.LEAVING)

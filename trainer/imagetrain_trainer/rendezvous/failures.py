@@ -40,6 +40,8 @@ class Failure:
         reason: CamelCase word.
         message: one line that names the rank.
         step: the step that the rank was about to run, or had finished.
+        last_step: last of the steps that it ran together from there; any of them may be the one that failed.
+        is_in_step: whether `step` was begun and not finished.
         phase: the rank's phase.
         can_heal: whether it is gone when the supervisor is heard of again.
     """
@@ -51,6 +53,8 @@ class Failure:
     message: str
     status: int | None = None
     step: int = 0
+    last_step: int = 0
+    is_in_step: bool = False
     phase: str = ""
     can_heal: bool = False
 
@@ -59,18 +63,27 @@ class Failure:
         """Tell whether no other rank's failure can have caused it."""
         return self.kind in (Kind.FINAL, Kind.KILLED)
 
+    @property
+    def is_crash(self) -> bool:
+        """Tell whether it is an end that the data of the step may have caused."""
+        return self.phase != "starting" and (self.status or 0) in _crash_statuses()
+
+    @property
+    def is_from_outside(self) -> bool:
+        """Tell whether somebody else may have ended the process."""
+        return self.status in _KILLS
+
     def repeats(self, earlier: "Failure | None", *, has_stepped: bool) -> bool:
-        """Tell whether the same crash has hit the same step once more, so that it will again.
+        """Tell whether the same crash has hit the same step once more, on whatever rank, so that it will again.
 
         A signal from outside counts in training alone and only if a step was finished since the restart: publishing
         and the first step take long, and two strangers' kills may well meet there.
         """
-        if earlier is None or self.phase == "starting" or (self.status or 0) not in _crash_statuses():
+        if earlier is None or not self.is_crash or (self.status, self.phase) != (earlier.status, earlier.phase):
             return False
-        if self.status in _KILLS and not (has_stepped and self.phase == "training"):
+        if self.is_from_outside and not (has_stepped and self.phase == "training" and self.rank == earlier.rank):
             return False
-        mine, other = (self.rank, self.status, self.step), (earlier.rank, earlier.status, earlier.step)
-        return mine == other and self.phase == earlier.phase
+        return self.step <= earlier.last_step and earlier.step <= self.last_step
 
 
 class Guilt(Protocol):
@@ -106,6 +119,8 @@ def explain_end(report: messages.MemberReport) -> Failure | None:
         return explain_stop(report.rank)
     code = ExitCode.INTERNAL if status is None or status < 0 else status
     outcome = exit_codes.find_outcome(code)
+    step = max(report.step, report.entered_step)
+    is_in_step = report.phase == "training" and report.entered_step > report.step
     return Failure(
         kind=kind,
         rank=report.rank,
@@ -113,7 +128,9 @@ def explain_end(report: messages.MemberReport) -> Failure | None:
         status=status,
         reason=outcome.reason if status is None or status >= 0 else "Killed",
         message=_describe_end(report, status, outcome.meaning),
-        step=max(report.step, report.entered_step),
+        step=step,
+        last_step=max(step, report.entered_last_step) if is_in_step else step,
+        is_in_step=is_in_step,
         phase="starting" if report.state == "starting" else report.phase,
     )
 

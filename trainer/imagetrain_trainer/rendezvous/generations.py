@@ -37,6 +37,11 @@ class Generation:
         """Tell whether a supervisor of this rank belongs to it."""
         return rank in self._incarnations
 
+    def bar(self, sequence: int) -> None:
+        """Hold each member for busy until it has reported this generation or obeyed a later order."""
+        for rank, incarnation in self._incarnations.items():
+            self._seats.bar(rank, incarnation, self.number, sequence)
+
     @property
     def failed(self) -> tuple[failures.Failure, ...]:
         """The failures so far, in the order of time."""

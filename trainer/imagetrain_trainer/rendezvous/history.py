@@ -1,5 +1,7 @@
 """The group's recoveries: what each cost, how many there were, and how long the next restart waits. Pure."""
 
+from collections.abc import Collection
+
 from imagetrain_api import progress, schema
 from imagetrain_trainer.rendezvous import failures, messages, settings
 
@@ -19,6 +21,7 @@ class History:
         self._limits = limits
         self._records: tuple[progress.Recovery, ...] = ()
         self.restarts = 0
+        self._is_closed = False
         self.explained = 0  # the newest generation whose end is known here
         self._best_step = 0
         self._best_at: float | None = None  # None: no process of the group has run yet
@@ -27,7 +30,6 @@ class History:
         self._first_step: int | None = None  # the first step that this generation reported
         self._step_at_failure = 0
         self._fruitless = 0
-        self._last: failures.Failure | None = None
 
     @property
     def best_step(self) -> int:
@@ -101,12 +103,19 @@ class History:
         self.restarts, self.explained = self.restarts + 1, generation
         self._fruitless = 0 if self._best_step > self._step_at_failure else self._fruitless + 1
         self._step_at_failure = self._best_step
-        self._last = failure
 
-    def is_repeated(self, failure: failures.Failure) -> bool:
-        """Tell, before `end`, whether the last generation crashed at the same step in the same way."""
-        has_stepped = self._first_step is not None and self._reached > self._first_step
-        return failure.repeats(self._last, has_stepped=has_stepped)
+    def close(self, now: float, unix: float | None) -> None:
+        """Note that the group leaves: no time is lost any more. `unix`: it has done its work, so it was there again."""
+        if self._is_open():
+            self._change_last(lost_seconds=self._lost(now), resumed_at=unix)
+        self._is_closed = True
+
+    def has_stepped(self, skip_steps: Collection[int]) -> bool:
+        """Tell whether this generation has finished a step; those that were left out do not count."""
+        if self._first_step is None:
+            return False
+        left_out = sum(1 for step in skip_steps if self._first_step < step <= self._reached)
+        return self._reached - self._first_step > left_out
 
     def backoff_seconds(self) -> float:
         """Return how long to wait before the next restart: nothing after progress, then 1, 2, 4, ... seconds."""
@@ -133,7 +142,7 @@ class History:
             self._change_last(resumed_step=step)
 
     def _is_open(self) -> bool:
-        return bool(self._records) and self._records[-1].resumed_at is None
+        return not self._is_closed and bool(self._records) and self._records[-1].resumed_at is None
 
     def _lost(self, now: float) -> float:
         return self._lost_before + max(0.0, now - (now if self._best_at is None else self._best_at))

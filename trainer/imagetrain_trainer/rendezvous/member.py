@@ -24,7 +24,7 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 _LONGEST_STEP_SECONDS = 10.0  # a longer step of the thread means that this process was frozen: nobody else's fault
 # A change of one of these is told at once; the others wait for the next beat.
-_URGENT = ("generation", "state", "exit_code", "suspect", "has_dump", "is_stopping", "dump_uri")
+_URGENT = ("generation", "heard", "state", "exit_code", "suspect", "has_dump", "is_stopping", "dump_uri")
 
 
 class Member:
@@ -98,6 +98,7 @@ class Member:
             message=message,
             recoveries=self._order.recoveries,
             restarts=self._order.restarts,
+            skip_steps=self._order.skip_steps,
         )
         return self._order
 
@@ -168,6 +169,7 @@ class Member:
             generation=last.generation,
             recoveries=last.recoveries,
             restarts=last.restarts,
+            skip_steps=last.skip_steps,
         )
         sock.sendall(messages.encode(hello))
         heard_at = sent_at = time.monotonic()

@@ -26,6 +26,7 @@ SUSPICIONS = ("", "frozen", "step", "start", "checkpoint", "evaluation", "export
 _NAME = r"[A-Za-z0-9._:-]*"
 _MAX_GENERATION = 10**9
 _MAX_STEP = 10**15
+_MAX_SEQUENCE = 10**15
 
 T = TypeVar("T", bound=Document)
 
@@ -59,8 +60,14 @@ class MemberReport(Document):
         default=None, doc="How it ended; negative: by that signal.", minimum=-64, maximum=255
     )
     message: str = setting(default="", doc="Why it ended or is suspected, in one line.", max_length=2048)
+    heard: int = setting(
+        default=0, doc="`Order.sequence` of the newest order that was obeyed here.", minimum=0, maximum=_MAX_SEQUENCE
+    )
     step: int = setting(default=0, doc="Global steps finished.", minimum=0, maximum=_MAX_STEP)
     entered_step: int = setting(default=0, doc="Step that it is about to run.", minimum=0, maximum=_MAX_STEP)
+    entered_last_step: int = setting(
+        default=0, doc="Last of the steps that it runs together from there.", minimum=0, maximum=_MAX_STEP
+    )
     phase: str = setting(default="starting", doc="Phase of `progress.PHASES`.", max_length=32)
     waiting_for: str = setting(default="", doc="What the training thread waits for.", choices=progress.WAITS)
     silent_seconds: float = setting(
@@ -103,6 +110,9 @@ class Order(Document):
     checkpoint. `stop`: kill the process, then report `idle`. `leave`: kill the process and exit with `exit_code`.
     """
 
+    sequence: int = setting(
+        default=0, doc="It grows with each turn that the group takes.", minimum=0, maximum=_MAX_SEQUENCE
+    )
     generation: int = setting(default=0, doc="The generation it is about.", minimum=0, maximum=_MAX_GENERATION)
     action: str = setting(default="wait", doc="What to do.", choices=ACTIONS)
     members: tuple[Member, ...] = setting(
@@ -110,6 +120,20 @@ class Order(Document):
     )
     resume_step: int | None = setting(
         default=None, doc="Newest step that every member has on its disk.", minimum=0, maximum=_MAX_STEP
+    )
+    skip_steps: tuple[int, ...] = setting(
+        default=(),
+        doc="Steps that are left out, for the group crashed at them again and again.",
+        minimum=1,
+        maximum=_MAX_STEP,
+        max_items=progress.MAX_SKIPPED_STEPS,
+    )
+    careful_steps: tuple[int, ...] = setting(
+        default=(),
+        doc="First and last of the steps that are run one by one, for one of them crashed.",
+        minimum=1,
+        maximum=_MAX_STEP,
+        max_items=2,
     )
     exit_code: int | None = setting(default=None, doc="Exit status, of `leave`.", minimum=0, maximum=255)
     message: str = setting(default="", doc="Why, in one line.", max_length=4096)
@@ -134,6 +158,9 @@ class Hello(Document):
         default=(), doc="Those of the last order.", max_items=MAX_RECOVERIES
     )
     restarts: int = setting(default=0, doc="That of the last order.", minimum=0, maximum=_MAX_GENERATION)
+    skip_steps: tuple[int, ...] = setting(
+        default=(), doc="Those of the last order.", minimum=1, maximum=_MAX_STEP, max_items=progress.MAX_SKIPPED_STEPS
+    )
 
 
 BEAT = b"\n"  # an empty line: nothing new, but the sender lives

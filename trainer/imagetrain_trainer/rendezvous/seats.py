@@ -18,6 +18,9 @@ class Seat:
         self.heard_at = began
         self.absent_since = began
         self.stopping_since: float | None = None
+        # Generation that its supervisor was told to run and has not reported, and the order that takes that back: until
+        # it has obeyed that one, it may still start the process.
+        self.pending: tuple[int, int] | None = None
         self.retired: collections.deque[str] = collections.deque(maxlen=_KEPT_INCARNATIONS)
 
     def holds(self, incarnation: str) -> bool:
@@ -28,6 +31,13 @@ class Seat:
     def is_stopping(self) -> bool:
         """Tell whether its supervisor was asked to stop."""
         return self.stopping_since is not None
+
+    def note_obedience(self) -> None:
+        """Note which orders its supervisor cannot act on any more."""
+        if self.pending is not None and self.report is not None:
+            generation, sequence = self.pending
+            if self.report.generation >= generation or self.report.heard >= sequence:
+                self.pending = None
 
     @property
     def has_process(self) -> bool:
@@ -50,13 +60,21 @@ class Seats:
             return False
         if seat.report is not None and not seat.holds(report.incarnation):
             seat.retired.append(seat.report.incarnation)
-            seat.stopping_since = None
+            seat.stopping_since = seat.pending = None
         seat.report, seat.is_present, seat.is_frozen, seat.heard_at = report, True, False, now
+        seat.note_obedience()
         if not report.is_stopping:
             seat.stopping_since = None
         elif seat.stopping_since is None:
             seat.stopping_since = now
         return True
+
+    def bar(self, rank: int, incarnation: str, generation: int, sequence: int) -> None:
+        """Hold a supervisor for busy that was told to run a generation, until it has obeyed a later order."""
+        seat = self._seats[rank]
+        if generation and seat.holds(incarnation) and (seat.pending is None or seat.pending[0] <= generation):
+            seat.pending = (generation, sequence)
+            seat.note_obedience()
 
     def lose(self, rank: int, incarnation: str, now: float) -> None:
         """Note that a supervisor's connection ended."""
@@ -101,7 +119,7 @@ class Seats:
 
     def ready(self) -> list[int]:
         """Return who could start a process now."""
-        return [rank for rank in self.usable() if not self._seats[rank].has_process]
+        return [rank for rank in self.usable() if not self._seats[rank].has_process and not self._seats[rank].pending]
 
     def missing(self) -> list[int]:
         """Return who is not ready."""
@@ -144,6 +162,8 @@ class Seats:
                 began, what = max(since, seat.stopping_since or since), "was asked to stop and did not leave"
             elif seat.is_present and seat.has_process:
                 began, what = max(since, seat.absent_since), "did not stop its training process"
+            elif seat.is_present and seat.pending:
+                began, what = max(since, seat.absent_since), "did not answer its last order"
             elif seat.is_present or not needs_all:
                 continue
             elif seat.report is None and is_first:

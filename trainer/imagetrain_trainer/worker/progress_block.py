@@ -20,7 +20,7 @@ import zlib
 from imagetrain_api import progress, schema
 
 BLOCK_BYTES = 65536  # a report is about 1 KiB
-_SEQUENCE, _ENTERED_STEP, _WAIT, _BEAT = range(4)  # words of the header
+_SEQUENCE, _ENTERED_STEP, _WAIT, _BEAT, _ENTERED_LAST = range(5)  # words of the header
 _HEADER_BYTES = 64
 _PLACE_BYTES = (BLOCK_BYTES - _HEADER_BYTES) // 2
 _PLACE = struct.Struct("=QII")  # sequence number, length and CRC-32 of the JSON text
@@ -41,7 +41,7 @@ class ProgressBlock:
         self._numbers, self._times = header.cast("Q"), header.cast("d")
 
     def write(self, report: progress.Progress) -> None:
-        """Publish a report; its `entered_step`, `waiting_for` and `beat_at` are passed over. For one thread at a time.
+        """Publish a report, for one thread at a time; its fields that are marks here are passed over.
 
         Raises:
             ValueError: it is too long.
@@ -60,8 +60,9 @@ class ProgressBlock:
         """Say that the process was alive at a Unix time."""
         self._times[_BEAT] = at
 
-    def mark_step(self, step: int) -> None:
-        """Say which step is about to run."""
+    def mark_step(self, step: int, last: int | None = None) -> None:
+        """Say which step is about to run, and up to which one it runs together with others."""
+        self._numbers[_ENTERED_LAST] = step if last is None else last
         self._numbers[_ENTERED_STEP] = step
 
     def mark_wait(self, wait: str) -> None:
@@ -87,6 +88,7 @@ class ProgressBlock:
                 return dataclasses.replace(
                     report,
                     entered_step=self._numbers[_ENTERED_STEP],
+                    entered_last_step=self._numbers[_ENTERED_LAST],
                     waiting_for=progress.WAITS[self._numbers[_WAIT]],
                     beat_at=self._times[_BEAT],
                 )
