@@ -45,8 +45,8 @@ class Evaluation:
         with strategy.scope():
             self._confusion = self._accumulator((classes, classes), tf.int64)
             self._loss = self._accumulator((), tf.float64)
-        self._step = tf.function(self._run_step, reduce_retracing=True)
-        self._read = tf.function(self._read_sums)
+        self._step = tf.function(self._run_step, reduce_retracing=True, autograph=False)
+        self._read = tf.function(self._read_sums, autograph=False)
 
     @staticmethod
     def _accumulator(shape: tuple[int, ...], dtype: tf.DType) -> tf.Variable:

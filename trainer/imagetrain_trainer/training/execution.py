@@ -89,7 +89,8 @@ class TrainingExecution:
                 aggregation=tf.VariableAggregation.SUM,
             )
             optimizer.build(model.trainable_variables)
-        self._run = tf.function(self._execute, reduce_retracing=True)
+        # AutoGraph has nothing to convert here, and looks into no layer of Keras; its look takes a second.
+        self._run = tf.function(self._execute, reduce_retracing=True, autograph=False)
 
     def run(self, iterator: tf.data.Iterator, steps: int, signals: Signals) -> ExecutionResult:
         """Train `steps` steps, at most `most_steps`.
@@ -115,9 +116,8 @@ class TrainingExecution:
 
     def _execute(self, iterator: tf.data.Iterator, steps: tf.Tensor, told: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         self._strategy.run(lambda: self._figures.assign(tf.zeros_like(self._figures)))
-        stall = tf.constant(0.0, tf.float64)
-        done = tf.constant(0.0)  # ties the wait for input to the end of the step before, so that the wait is a stall
-        for index in tf.range(steps):
+
+        def turn(index: tf.Tensor, stall: tf.Tensor, done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             with tf.control_dependencies([done]):
                 asked_at = tf.timestamp()
             with tf.control_dependencies([asked_at]):
@@ -126,9 +126,12 @@ class TrainingExecution:
                 got_at = tf.timestamp()
             with tf.control_dependencies([got_at]):  # else a lone thread may look at the clock after the step
                 batch = tf.nest.map_structure(tf.identity, batch, expand_composites=True)
-            stall += got_at - asked_at
             losses = self._strategy.run(self._step, args=(batch, index))
-            done = self._strategy.experimental_local_results(losses)[0]
+            return index + 1, stall + got_at - asked_at, self._strategy.experimental_local_results(losses)[0]
+
+        # `done` ties the wait for input to the end of the step before, so that the wait is a stall.
+        start = (tf.constant(0), tf.constant(0.0, tf.float64), tf.constant(0.0))
+        _, stall, _ = tf.while_loop(lambda index, *_: index < steps, turn, start)
         parts = self._strategy.run(self._collect, args=(told,))
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None), stall
 
@@ -145,7 +148,7 @@ class TrainingExecution:
         row = tf.stack([tf.reduce_sum(losses), correct, tf.cast(tf.size(labels), tf.float32)])  # (3,)
         self._figures.assign_add(tf.one_hot(index, self.most_steps)[:, tf.newaxis] * row)
         # Reads come after the updates, so `loss` is known when the whole step is done.
-        with tf.control_dependencies([variable.value.read_value() for variable in variables]):
+        with tf.control_dependencies([_read(variable) for variable in variables]):
             return tf.identity(loss)
 
     def sample_losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -157,3 +160,8 @@ class TrainingExecution:
 
     def _collect(self, told: tf.Tensor) -> tf.Tensor:
         return tf.concat([tf.reshape(self._figures.read_value(), [-1]), told / self._local_replicas], axis=0)
+
+
+def _read(variable: keras.Variable) -> tf.Tensor:
+    """Read this replica's value, with nothing around it: there are hundreds of variables."""
+    return tf.raw_ops.ReadVariableOp(resource=variable.value.handle, dtype=variable.value.dtype)

@@ -10,6 +10,19 @@ from imagetrain_trainer import errors
 from imagetrain_trainer.rendezvous import messages
 from imagetrain_trainer.worker import environment
 
+# Passes of the graph optimizer that find nothing to gain in a training step on processors, measured at mobilenet_v2 and
+# small_cnn: they take a quarter of the time from the start of a training process to its first step.
+_FRUITLESS_PASSES = (
+    "constant_folding",
+    "function_optimization",
+    "implementation_selector",
+    "layout_optimizer",
+    "loop_optimization",
+    "remapping",
+    "scoped_allocator_optimization",
+    "shape_optimization",
+)
+
 
 def configure_tensorflow(worker: environment.WorkerEnvironment) -> None:
     """Set what TensorFlow reads once, before any device or group is made.
@@ -23,6 +36,8 @@ def configure_tensorflow(worker: environment.WorkerEnvironment) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(max(2, worker.cpu_threads))
     spec = worker.config.job.spec
     _check_gpus(spec.worker)
+    if not tf.config.list_physical_devices("GPU"):
+        tf.config.optimizer.set_experimental_options(dict.fromkeys(_FRUITLESS_PASSES, False))
     if spec.training.deterministic:
         tf.config.experimental.enable_op_determinism()
 

@@ -25,6 +25,6 @@ def exchange(strategy: tf.distribute.Strategy, rank: int, workers: int, values: 
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(told / local_replicas, tf.float64))
 
-    total = tf.function(lambda: strategy.run(add))()
+    total = tf.function(lambda: strategy.run(add), autograph=False)()
     summed = strategy.experimental_local_results(total)[0].numpy()
     return [[round(value) for value in row] for row in summed]

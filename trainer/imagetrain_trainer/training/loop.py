@@ -18,6 +18,7 @@ from imagetrain_trainer.training import (
     evaluation,
     events,
     execution,
+    initial_values,
     inputs,
     optimizers,
     policies,
@@ -340,6 +341,8 @@ class TrainingLoop:
         report = self._around.report
         report.publish(total_epochs=self._spec.training.epochs, total_steps=self._total_steps)
         self.state = self._saves.restore()
+        if self.state.step == 0:
+            initial_values.share(self._group.strategy, self._group.rank, self._group.workers, self._variables)
         report.resume_timeline(self.state.timeline)
         self._rate.factor.assign(self.state.decided.factor)
         report.publish(

@@ -28,6 +28,7 @@ from imagetrain_trainer.training import (
     events,
     group,
     handover,
+    initial_values,
     local_copies,
     loop,
     pinned_data,
@@ -193,7 +194,8 @@ def _build_loop(
         synchronized_batch_norm=spec.training.batch_normalization == "synchronized",
     )
     members = loop.Group(strategy=strategy, rank=worker.rank, workers=len(worker.members))
-    return loop.TrainingLoop(members, spec, build, around)
+    with initial_values.not_sent(strategy):
+        return loop.TrainingLoop(members, spec, build, around)
 
 
 def _build_outcome(published: publish.PublishedModel) -> progress.WorkerOutcome:

@@ -99,6 +99,6 @@ def average_statistics(strategy: tf.distribute.Strategy, model: keras.Model) -> 
         values = [tf.identity(variable.read_value()) for variable in statistics]
         return list(context.all_reduce(tf.distribute.ReduceOp.MEAN, values))
 
-    averages = tf.function(lambda: strategy.run(average))()
+    averages = tf.function(lambda: strategy.run(average), autograph=False)()
     for variable, value in zip(statistics, averages, strict=True):
         variable.assign(strategy.experimental_local_results(value)[0])
