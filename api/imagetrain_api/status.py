@@ -44,6 +44,7 @@ class ProgressStatus(Document):
     total_steps: int = setting(default=0, doc="Global steps of the run.", minimum=0)
     steps: str = setting(default="", doc="Both, to be read: 120/600.")
     step_time: str | None = setting(default=None, doc="When that step was first told, RFC 3339 in UTC.")
+    workers: int | None = setting(default=None, doc="Workers that the group trains with.", minimum=1)
     images_per_second: float | None = setting(default=None, doc="Training throughput of the group.", minimum=0)
     eta_seconds: int | None = setting(default=None, doc="Estimated seconds to the end of training.", minimum=0)
     eta: str | None = setting(default=None, doc="The same, to be read: 2m10s.")

@@ -20,10 +20,10 @@ def training(**recovery: Any) -> observed.TrainingJob:
     return o.training(recovery={**RECOVERY, **recovery})
 
 
-def follow(job: observed.TrainingJob, *pods: observed.Pod, seconds: float = 10, **changes: Any) -> Plan:
+def follow(job: observed.TrainingJob, *pods: observed.Pod, seconds: float = 10, **figures: Any) -> Plan:
     """Decide while the chief tells of training."""
-    child = o.build_child(job.status.attempt or 0, **changes)
-    report = o.report(step=5)
+    child = o.build_child(job.status.attempt or 0)
+    report = o.report(step=5, **figures)
     return o.plan(job, children_=(child,), pods=pods, progress_=report, now=o.after(seconds))
 
 
@@ -69,15 +69,24 @@ def test_words_say_why_the_worker_is_away_and_how_many_train() -> None:
     assert "Worker 1 fits on no node: 0/2 nodes are available" in waits.status.message
 
 
-def test_worker_that_is_back_is_announced() -> None:
+def test_worker_that_is_back_is_announced_once_the_group_trains_with_it() -> None:
     job = training()
-    shrunk = o.carried(job, follow(job, o.build_pod(0), o.failed(1, 143, **EVICTED)))
-    back = newer(1, phase="Running", is_ready=True)
-    made = follow(shrunk, o.build_pod(0), o.failed(1, 143, **EVICTED), back, seconds=30)
-    assert (made.status.phase, made.status.reason, made.status.ready) == ("Training", "Training", "2/2")
-    assert o.conditions_of(made)["WorkersReady"] == ("True", "WorkersReady")
-    assert [(event.kind, event.reason, event.message) for event in made.events] == [
-        ("Normal", "Grown", "All 2 workers are there again. The group takes them in at its next checkpoint.")
+    job = o.carried(job, follow(job, *o.RUNNING, workers=2))
+    pods = (o.build_pod(0), o.failed(1, 143, **EVICTED))
+    shrunk = follow(job, *pods, workers=1, seconds=20)
+    assert shrunk.status.message.startswith("The group is training with 1 of 2 workers. 1 of 2 workers are ready. ")
+    job = o.carried(job, shrunk)
+    pods = (*pods, newer(1, phase="Running", is_ready=True))
+    back = follow(job, *pods, workers=1, seconds=30)
+    assert (back.status.phase, back.status.reason, back.status.ready) == ("Training", "Shrunk", "2/2")
+    assert back.status.message.endswith("1 of 2 workers. The others are taken in at the next checkpoint.")
+    assert o.conditions_of(back)["WorkersReady"] == ("True", "WorkersReady")
+    assert back.events == ()
+    grown = follow(o.carried(job, back), *pods, workers=2, seconds=40)
+    assert (grown.status.phase, grown.status.reason, grown.status.ready) == ("Training", "Training", "2/2")
+    assert grown.status.message == "The group is training."
+    assert [(event.kind, event.reason, event.message) for event in grown.events] == [
+        ("Normal", "Grown", "The group trains with 2 of 2 workers after step 5.")
     ]
 
 

@@ -6,6 +6,7 @@ operator sees that enough of them are there, and tells.
 
 import dataclasses
 
+from imagetrain_api.status import ProgressStatus
 from imagetrain_operator import observed
 from imagetrain_operator.plan import conditions, failures, group, waiting
 from imagetrain_operator.plan.draft import Draft
@@ -15,13 +16,11 @@ _LOOK_SECONDS = 30.0  # into events, where neither Job nor pods tell why a worke
 
 
 def describe_missing(draft: Draft, current: group.Group) -> str:
-    """Say who is away and why, and that the group goes on; return that, or "" where all workers are there."""
+    """Say who is away and why; return that, or "" where all workers are there."""
     was_shrunk = _is_shrunk(draft)
     missing = current.missing() if current.is_elastic and not current.has_published() else ()
     if not missing:
         draft.set_condition("WorkersReady", conditions.TRUE, "WorkersReady", "All workers are ready.")
-        if was_shrunk and not current.has_published():
-            draft.announce("Normal", "Grown", f"All {current.workers} workers are there again. {_OUTLOOK_BACK}")
         return ""
     there = f"{current.workers - len(missing)} of {current.workers} workers are ready."
     message = f"{there} {_explain(draft, current)}"
@@ -33,7 +32,21 @@ def describe_missing(draft: Draft, current: group.Group) -> str:
     return message
 
 
-_OUTLOOK_BACK = "The group takes them in at its next checkpoint."
+def describe_size(draft: Draft, shrunk: str, size: int) -> str:
+    """Return in a sentence or more that the group trains, and why with fewer workers than it has."""
+    workers = draft.spec.workers
+    if not 0 < size < workers:
+        return f"The group is training. {shrunk}".rstrip()
+    rest = shrunk or "The others are taken in at the next checkpoint."
+    return f"The group is training with {size} of {workers} workers. {rest}"
+
+
+def announce_growth(draft: Draft, told: ProgressStatus) -> None:
+    """Tell once that workers were taken in, as the coordinator's newest generation has them."""
+    known = draft.status.progress
+    if known is not None and known.workers and told.workers and told.workers > known.workers:
+        message = f"The group trains with {told.workers} of {draft.spec.workers} workers after step {told.step}."
+        draft.announce("Normal", "Grown", message)
 
 
 def _is_shrunk(draft: Draft) -> bool:

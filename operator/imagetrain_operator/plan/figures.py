@@ -15,6 +15,7 @@ def build_progress(report: progress.Progress) -> ProgressStatus:
         step=report.step,
         total_steps=report.total_steps,
         steps=f"{report.step}/{report.total_steps}" if report.total_steps else "",
+        workers=report.workers or None,
         images_per_second=round(report.images_per_second, 1) or None,  # before the first step it is not known
         eta_seconds=None if report.eta_seconds is None else round(report.eta_seconds),
         eta=None if report.eta_seconds is None else conditions.format_duration(report.eta_seconds),
@@ -38,6 +39,7 @@ def build_final_progress(known: ProgressStatus | None, outcome: progress.WorkerO
         total_steps=steps,
         steps=f"{steps}/{steps}",
         step_time=known.step_time if known and known.step == steps else None,
+        workers=known.workers if known else None,
         images_per_second=_rounded(summary.get("images_per_second"), 1),
         loss=_rounded(summary.get("test_loss")),
         accuracy=_rounded(summary.get("test_accuracy")),

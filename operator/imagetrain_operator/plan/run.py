@@ -214,7 +214,10 @@ def describe_running(draft: Draft, current: group.Group) -> None:
         draft.set_state(phase, "Publishing", "Training is over; the models are measured and published.")
     else:
         draft.set_condition("Training", conditions.TRUE, "Training", "The group is training.")
-        draft.set_state(phase, conditions.SHRUNK if shrunk else "Training", f"The group is training. {shrunk}".rstrip())
+        size = draft.status.progress.workers if draft.status.progress else None
+        is_smaller = bool(shrunk) or (size or 0) not in (0, draft.spec.workers)
+        message = elastic.describe_size(draft, shrunk, size or 0)
+        draft.set_state(phase, conditions.SHRUNK if is_smaller else "Training", message)
         was_training = draft.seen.job.status.phase == "Training"
         if not was_training and not recovery.is_in_place(draft):  # other events tell of that
             draft.announce("Normal", "Training", draft.status.message)
@@ -255,6 +258,7 @@ def _record_report(draft: Draft, report: progress.Progress) -> None:
     step_time = known.step_time if known and is_known else conditions.format_time(draft.now)
     told = dataclasses.replace(told, step_time=step_time)
     attempts.note_progress(draft, report, told)
+    elastic.announce_growth(draft, told)
     draft.change(progress=told)
 
 
