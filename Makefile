@@ -60,6 +60,10 @@ bench-recovery: venv ## How fast a killed, frozen or blocked worker is noticed a
 bench-goodput: venv versitygw ## Compare recovery in place with a restart of the whole job (1 h, idle machine)
 	@$(python) benchmarks/goodput.py $(ARGS)
 
+.PHONY: bench-elastic
+bench-elastic: venv ## Compare runs of 4 -> 2 -> 4 workers with undisturbed ones, sample by sample (15 min)
+	@$(python) benchmarks/elastic.py $(ARGS)
+
 .PHONY: bench-parity
 bench-parity: venv ## Compare the weights of two workers with those of one (1 min)
 	@$(python) benchmarks/parity.py
