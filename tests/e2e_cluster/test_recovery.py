@@ -123,6 +123,7 @@ def test_group_goes_on_from_its_checkpoint_when_a_pod_is_deleted(trained: cluste
 def test_killed_process_is_recovered_from_in_place_and_told_in_one_event(trained: cluster_jobs.ClusterJobs) -> None:
     before, pods = wait_for_checkpoint(trained), uids(trained)
     known = {each["message"] for each in before.get("recoveries", [])}
+    known |= {event["message"] for event in trained.events(NAME) if event["reason"] == "Recovered"}  # of attempts, too
     pod = trained.pods(NAME)[1]["metadata"]["name"]
     trained.cluster.kubectl("exec", pod, f"--namespace={trained.namespace}", "--", sys.executable, "-c", KILL_TRAINING)
 

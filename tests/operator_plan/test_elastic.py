@@ -62,8 +62,7 @@ def test_group_goes_on_without_a_worker_that_is_away(pods: tuple[observed.Pod, .
 def test_words_say_why_the_worker_is_away_and_how_many_train() -> None:
     evicted = follow(training(), o.build_pod(0), o.failed(1, 143, **EVICTED))
     assert evicted.status.message == (
-        "The group is training. 1 of 2 workers are ready. "
-        "Worker 1 on node n2 was evicted, as kubectl drain and cluster autoscalers do."
+        "The group is training. Worker 1 on node n2 was evicted, as kubectl drain and cluster autoscalers do."
     )
     waits = follow(o.carried(training(), evicted), o.build_pod(0), newer(1, node="", unschedulable=NO_ROOM))
     assert "Worker 1 fits on no node: 0/2 nodes are available" in waits.status.message
@@ -74,7 +73,7 @@ def test_worker_that_is_back_is_announced_once_the_group_trains_with_it() -> Non
     job = o.carried(job, follow(job, *o.RUNNING, workers=2))
     pods = (o.build_pod(0), o.failed(1, 143, **EVICTED))
     shrunk = follow(job, *pods, workers=1, seconds=20)
-    assert shrunk.status.message.startswith("The group is training with 1 of 2 workers. 1 of 2 workers are ready. ")
+    assert shrunk.status.message.startswith("The group is training with 1 of 2 workers. Worker 1 on node n2 was ")
     job = o.carried(job, shrunk)
     pods = (*pods, newer(1, phase="Running", is_ready=True))
     back = follow(job, *pods, workers=1, seconds=30)

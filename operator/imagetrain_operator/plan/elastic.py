@@ -16,20 +16,21 @@ _LOOK_SECONDS = 30.0  # into events, where neither Job nor pods tell why a worke
 
 
 def describe_missing(draft: Draft, current: group.Group) -> str:
-    """Say who is away and why; return that, or "" where all workers are there."""
+    """Say who is away and why; return why, or "" where all workers are there."""
     was_shrunk = _is_shrunk(draft)
     missing = current.missing() if current.is_elastic and not current.has_published() else ()
     if not missing:
         draft.set_condition("WorkersReady", conditions.TRUE, "WorkersReady", "All workers are ready.")
         return ""
     there = f"{current.workers - len(missing)} of {current.workers} workers are ready."
-    message = f"{there} {_explain(draft, current)}"
+    cause = _explain(draft, current)
+    message = f"{there} {cause}"
     draft.set_condition("WorkersReady", conditions.FALSE, conditions.SHRUNK, message)
     if not was_shrunk:
         seconds = draft.spec.recovery.elastic_timeout_seconds
         outlook = f"The group goes on without {'it' if len(missing) == 1 else 'them'} after {seconds} s."
         draft.announce("Warning", conditions.SHRUNK, f"{message} {outlook}")
-    return message
+    return cause
 
 
 def describe_size(draft: Draft, shrunk: str, size: int) -> str:

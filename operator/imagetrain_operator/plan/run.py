@@ -208,7 +208,8 @@ def describe_running(draft: Draft, current: group.Group) -> None:
     if lost is not None:
         recovery.describe_running(draft, lost)
     elif phase == "Starting":
-        draft.set_state(phase, "WorkersReady", f"{shrunk or 'All workers are ready;'} the first step follows.")
+        message = f"{shrunk} The first step follows." if shrunk else "All workers are ready; the first step follows."
+        draft.set_state(phase, "WorkersReady", message)
     elif phase == "Publishing":
         draft.set_condition("Training", conditions.FALSE, "TrainingCompleted", "Training is over.")
         draft.set_state(phase, "Publishing", "Training is over; the models are measured and published.")
