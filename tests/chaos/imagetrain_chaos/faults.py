@@ -73,7 +73,7 @@ def happen(planned: Sequence[plan.Fault], run: runs.Run, site: Site) -> None:
             time.sleep(each.seconds)
             if each.kind in ENDED_BY_RECOVERY:
                 run.wait_for_record(recorded + 1)
-        run.wait_for_step(run.step + 1)
+        run.wait_for_next_step()
 
 
 def overlap(planned: Sequence[plan.Fault], run: runs.Run, site: Site) -> None:
@@ -85,7 +85,7 @@ def overlap(planned: Sequence[plan.Fault], run: runs.Run, site: Site) -> None:
                 stack.enter_context(fault(each, run, site))
             time.sleep(max(0.0, over - time.monotonic()))
     run.wait_for_record(1)
-    run.wait_for_step(run.step + 1)
+    run.wait_for_next_step()
 
 
 ENDED_BY_RECOVERY = frozenset(

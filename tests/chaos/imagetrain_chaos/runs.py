@@ -200,6 +200,11 @@ class Run:
         """Wait until the run has told of a step."""
         self.wait_for(lambda: self.step >= step, f"step {step}", timeout_seconds)
 
+    def wait_for_next_step(self) -> None:
+        """Wait until the run has told of a further step, if it has one left."""
+        total = max((event["progress"]["totalSteps"] for event in self._progresses()), default=0)
+        self.wait_for_step(min(self.step + 1, total or self.step + 1))
+
     def wait_for_record(self, count: int, timeout_seconds: float = 90) -> records.Record:
         """Wait until the run has told of its `count`-th failure and goes on behind its newest; return that one."""
 
