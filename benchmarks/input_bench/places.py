@@ -16,9 +16,12 @@ BUCKET = "benchmark"
 
 
 @contextlib.contextmanager
-def versitygw() -> Iterator[s3_servers.VersitygwServer]:
+def versitygw(*, is_keeping_alive: bool = False) -> Iterator[s3_servers.VersitygwServer]:
     """Run an S3 server with one empty bucket, and point the AWS environment at it."""
-    with tempfile.TemporaryDirectory() as folder, s3_servers.versitygw_server(pathlib.Path(folder) / "s3") as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        s3_servers.versitygw_server(pathlib.Path(folder) / "s3", is_keeping_alive=is_keeping_alive) as server,
+    ):
         server.create_bucket(BUCKET)
         os.environ.update(server.environment())
         yield server

@@ -177,6 +177,7 @@ class _Cell:
         self.start, self.stop = start, stop
         self.claim = cache_claims.Claim()
         self._future: concurrent.futures.Future[memoryview] = concurrent.futures.Future()
+        self._data: memoryview | None = None
 
     def cache_key(self, object_key: str) -> str:
         return f"{object_key}/{self.start}-{self.stop}"
@@ -193,8 +194,10 @@ class _Cell:
         self._future.cancel()
 
     def bytes_of(self, start: int, length: int) -> memoryview:
-        """Return some of its bytes, by their place in the object, waiting for them."""
-        return self._future.result()[start - self.start : start - self.start + length]
+        """Return some of its bytes, by their place in the object, waiting for them; for one thread."""
+        if self._data is None:
+            self._data = self._future.result()
+        return self._data[start - self.start : start - self.start + length]
 
 
 def _hand_out(run: Sequence[_Cell], done: "concurrent.futures.Future[memoryview]") -> None:
@@ -265,7 +268,8 @@ class BlockRead:
         own = entries[self._first - self._shard_first : stop - self._shard_first]
         self._bounds = cut(own, CELL_BYTES if origin.cache is None else CACHED_CELL_BYTES)
         # Lists, so that the shard's index may be forgotten, and for one number they are many times faster.
-        self._entries: list[tuple[int, int, int, int]] = own.tolist()  # as shard_index.ENTRY
+        columns = (own[name].tolist() for name in ("offset", "length", "label", "crc"))
+        self._entries: list[tuple[int, int, int, int]] = list(zip(*columns, strict=True))
         self._bound_list: list[int] = self._bounds.tolist()
         self._cells: dict[int, _Cell | _Fetched] = {}
 

@@ -139,39 +139,53 @@ def _compile_layout() -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     return re.compile(b"".join(head), re.DOTALL), re.compile(b"".join(tail), re.DOTALL)
 
 
+def decode_head(data: bytes, position: int) -> tuple[int, int, int, int] | None:
+    """Parse a message that `encode_record` wrote from its beginning, at `position` of `data`, to its payload.
+
+    The order of features is known, so one pattern finds all values. HEAD_BYTES of the message are enough.
+
+    Returns:
+        Channels, label, the payload's first place in `data` and the one behind its last; None for another's message.
+    """
+    found = _HEAD.match(data, position)
+    if found is None:
+        return None
+    channels, label, length = found.groups()
+    start = found.end()
+    return _own_int(channels), _own_int(label), start, start + _read_length(length)
+
+
+def decode_tail(data: bytes, stop: int) -> tuple[str, int, str, int] | None:
+    """Parse what lies behind the payload, `data` up to `stop`: format, height, key, width; None as `decode_head`."""
+    found = _TAIL.fullmatch(data, 0, stop)
+    if found is None:
+        return None
+    kind, height, key_length, key, width = found.groups()
+    if len(key) != _read_length(key_length):
+        return None
+    return _FORMATS[kind], _own_int(height), key.decode("utf-8", "surrogateescape"), _own_int(width)
+
+
 def decode_view(data: memoryview) -> tuple[Record, tuple[bytes, bytes, bytes]] | None:
     """Parse a message that `encode_record` wrote, seven times faster than any other; None when it is another's.
 
-    The order of features is known, so one pattern finds all values before the payload and one all behind it. The
-    payload is copied once, and nothing else of it is.
+    The payload is copied once, and nothing else of it is.
 
     Returns:
         The record, and the message in three parts, whose second is the record's payload.
     """
-    before = _HEAD.match(bytes(data[:_HEAD_BYTES]))
-    if before is None:
+    begin = bytes(data[:HEAD_BYTES])
+    head = decode_head(begin, 0)
+    if head is None:
         return None
-    channels, label, length = before.groups()
-    start = before.end()
-    stop = start + _read_length(length)
-    tail = bytes(data[stop:])
-    behind = _TAIL.fullmatch(tail)
-    if behind is None:
+    channels, label, start, stop = head
+    end = bytes(data[stop:])
+    tail = decode_tail(end, len(end))
+    if tail is None:
         return None
-    kind, height, key_length, key, width = behind.groups()
-    if len(key) != _read_length(key_length):
-        return None
+    kind, height, key, width = tail
     payload = bytes(data[start:stop])
-    record = Record(
-        payload,
-        _own_int(label),
-        kind.decode("ascii"),
-        _own_int(height),
-        _own_int(width),
-        _own_int(channels),
-        key.decode("utf-8", "surrogateescape"),
-    )
-    return record, (before[0], payload, tail)
+    return Record(payload, label, kind, height, width, channels, key), (begin[:start], payload, end)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -296,4 +310,6 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
 
 _ANY_VARINT = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
 _HEAD, _TAIL = _compile_layout()
-_HEAD_BYTES = 256  # the features before the payload take about 80
+_FORMATS = {name.encode(): name for name in ("raw", "png", "jpeg")}
+HEAD_BYTES = 256
+"""Bytes that hold all before the payload, which takes about 80."""

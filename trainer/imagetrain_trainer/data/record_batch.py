@@ -45,15 +45,16 @@ class RecordBatch:
 
 def build(ids: npt.NDArray[np.int64], records: Sequence[example.Record]) -> RecordBatch:
     """Make a batch of records and their ids."""
+    payloads, labels, formats, heights, widths, channels, keys = zip(*records, strict=True) if records else [()] * 7
     return RecordBatch(
-        payloads=[record.payload for record in records],
-        formats=[record.format for record in records],
-        labels=np.array([record.label for record in records], np.int32),
+        payloads=list(payloads),
+        formats=list(formats),
+        labels=np.array(labels, np.int32),
         record_ids=ids,
-        heights=np.array([record.height for record in records], np.int32),
-        widths=np.array([record.width for record in records], np.int32),
-        channels=np.array([record.channels for record in records], np.int32),
-        keys=[record.key for record in records],
+        heights=np.array(heights, np.int32),
+        widths=np.array(widths, np.int32),
+        channels=np.array(channels, np.int32),
+        keys=list(keys),
     )
 
 
@@ -68,14 +69,33 @@ def open_frame(frame: memoryview, label: int, crc: int) -> example.Record:
     Raises:
         errors.DataCorruptError: a check fails; the message is a rule, for the caller to prefix with the place.
     """
-    tfrecord.check_length(frame)
-    own = example.decode_view(frame[tfrecord.HEADER_BYTES : -tfrecord.FOOTER_BYTES])
-    if own is not None:
-        record, parts = own
-        if not tfrecord.masked_crc32c(*parts) == crc == tfrecord.read_crc(frame):
-            raise errors.DataCorruptError("must match its CRC32C")
-    else:
+    record = _open_own(frame, crc)
+    if record is None:
         record = example.decode_record(tfrecord.unframe(bytes(frame), crc))
     if record.label != label:
         raise errors.DataCorruptError(f"must have its index's label {label}, got {record.label}")
     return record
+
+
+def _open_own(frame: memoryview, crc: int) -> example.Record | None:
+    """Open a frame that this package wrote; None for another's, and for one that fails a check.
+
+    This runs once a record, so its calls are few: the head of frame and message is copied at once, the payload once,
+    and its CRC is taken while the copy is near.
+    """
+    head = bytes(frame[:_HEAD_BYTES])
+    before = example.decode_head(head, tfrecord.HEADER_BYTES)
+    if before is None or not tfrecord.is_header(head, len(frame)):
+        return None
+    channels, label, start, stop = before
+    payload = bytes(frame[start:stop])
+    tail = bytes(frame[stop:])
+    behind = example.decode_tail(tail, len(tail) - tfrecord.FOOTER_BYTES)
+    found = tfrecord.masked_crc32c(head[tfrecord.HEADER_BYTES : start], payload, tail[: -tfrecord.FOOTER_BYTES])
+    if behind is None or not found == crc == tfrecord.read_crc(tail):
+        return None
+    kind, height, key, width = behind
+    return example.Record(payload, label, kind, height, width, channels, key)
+
+
+_HEAD_BYTES = tfrecord.HEADER_BYTES + example.HEAD_BYTES

@@ -17,6 +17,8 @@ FRAME_BYTES = HEADER_BYTES + FOOTER_BYTES
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_LENGTH_BYTES = 8
+_extend = google_crc32c.extend
 _MASK_DELTA = 0xA282EAD8
 
 
@@ -32,7 +34,7 @@ def masked_crc32c(*parts: bytes) -> int:
     """
     crc = 0
     for part in parts:
-        crc = crc32c(part, crc)
+        crc = _extend(crc, part)
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 
@@ -65,11 +67,16 @@ def check_length(framed: bytes | memoryview) -> None:
     """Check the length and its CRC at the head of exactly one framed record; raises as `unframe` does."""
     if len(framed) < FRAME_BYTES:
         raise errors.DataCorruptError(f"must have at least {FRAME_BYTES} bytes, got {len(framed)}")
-    length, length_crc = _HEADER.unpack_from(framed)
-    if length_crc != masked_crc32c(bytes(framed[:8])) or length != len(framed) - FRAME_BYTES:
+    if not is_header(bytes(framed[:HEADER_BYTES]), len(framed)):
         raise errors.DataCorruptError(
             f"must begin with its length {len(framed) - FRAME_BYTES} and that length's CRC32C"
         )
+
+
+def is_header(head: bytes, framed_bytes: int) -> bool:
+    """Say whether `head` begins as a framed record of `framed_bytes` does: with its length and that length's CRC."""
+    length, length_crc = _HEADER.unpack_from(head)
+    return (length, length_crc) == (framed_bytes - FRAME_BYTES, masked_crc32c(head[:_LENGTH_BYTES]))
 
 
 def read_crc(framed: bytes | memoryview) -> int:
