@@ -123,7 +123,9 @@ class _Server:
         while not self.has_ended and self._is_readable(seconds):
             seconds = 0.0
             try:
-                received = self._connection.recv(1 << 16)
+                received = self._connection.recv(1 << 16, socket.MSG_DONTWAIT)
+            except BlockingIOError:  # a signal handler came in between and has read it
+                return
             except OSError:
                 received = b""
             self.has_ended = not received

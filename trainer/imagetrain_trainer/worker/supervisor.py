@@ -17,7 +17,6 @@ import errno
 import logging
 import math
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
@@ -98,7 +97,6 @@ class Supervisor:
         self._signalled_at = -math.inf
         self._was_urgent = False
         self._free_since: float | None = None  # since when nothing holds this worker that was asked to stop
-        self._wake = threading.Event()
         self._shown = progress.Progress(rank=worker.rank)
 
     def run(self) -> progress.WorkerOutcome:
@@ -106,8 +104,9 @@ class Supervisor:
         with self._signals_taken():
             try:
                 while (outcome := self.tick()) is None:
-                    self._wake.wait(POLL_SECONDS)
-                    self._wake.clear()
+                    # Not an Event that the signal handler sets: a handler that comes while this thread holds the
+                    # event's lock would wait for ever.
+                    time.sleep(POLL_SECONDS)
             finally:
                 if self._generation is not None:
                     self._generation.close(_END_SECONDS)
@@ -225,7 +224,6 @@ class Supervisor:
         if now - self._signalled_at < _ONE_REQUEST_SECONDS:
             return
         self._signals, self._signalled_at = self._signals + 1, now
-        self._wake.set()
         if self._generation is None or not self._generation.is_running:
             return
         self._was_urgent = self._signals > 1 or self._generation.report.phase == "starting"
