@@ -17,7 +17,7 @@ from imagetrain_api.status import JobStatus
 from imagetrain_operator import metrics, observed, paths, status_pace
 from imagetrain_operator.cluster import client, errors, findings, informer, progress_board, queue, recorder
 from imagetrain_operator.plan import children, conditions, decide, failures, parse
-from imagetrain_operator.plan.draft import Plan
+from imagetrain_operator.plan.draft import ForcedDeletion, Plan
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +86,9 @@ class Reconciler:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._pace = status_pace.StatusPace(around.status_interval_seconds)
+        self._refused_until: dict[
+            str, float
+        ] = {}  # monotonic time by the uid of a pod that may not be deleted by force
 
     async def run(self) -> None:
         """Reconcile for ever; trouble with the API server puts a job back with a growing delay."""
@@ -128,8 +131,8 @@ class Reconciler:
             return  # deleted meanwhile: its event is on the way, and nothing is made for it
         if is_told:
             await self._announce(job, plan, now)
-        for pod in plan.force_delete:
-            await self._force_delete(key, pod, now)
+        for deletion in plan.force_delete:
+            await self._force_delete(job, deletion, now)
         for child in plan.delete_children:
             await self._delete_child(key, child)
         if plan.start_attempt is not None:
@@ -283,11 +286,14 @@ class Reconciler:
         if any(known.uid == child.uid for known in self._around.child_jobs.of_job(key)):  # the watch may be faster
             self._around.child_jobs.put(dataclasses.replace(child, is_deleting=True))
 
-    async def _force_delete(self, key: observed.Key, pod: observed.Pod, now: dt.datetime) -> None:
+    async def _force_delete(self, job: observed.TrainingJob, deletion: ForcedDeletion, now: dt.datetime) -> None:
         """Delete a pod whose node does not answer, as the pod garbage collector does.
 
         It is called failed first: the Job controller holds on to a pod that never ended, and would make no other.
         """
+        key, pod, event = job.key, deletion.pod, deletion.event
+        if time.monotonic() < self._refused_until.get(pod.uid, 0.0):
+            return
         path = paths.pod(pod.namespace, pod.name)
         try:
             written = await self._around.api.strategic_patch(f"{path}/status", build_loss_patch(pod, now))
@@ -296,11 +302,16 @@ class Reconciler:
             return
         except errors.RefusedError as error:
             logger.warning("%s: the pod %s cannot be deleted by force: %s", key, pod.name, error)
+            clock = time.monotonic()
+            self._refused_until = {uid: until for uid, until in self._refused_until.items() if until > clock}
+            self._refused_until[pod.uid] = clock + _REFUSED_RETRY_SECONDS
             self._around.queue.add_after(key, _REFUSED_RETRY_SECONDS)
             return
+        self._refused_until.pop(pod.uid, None)
+        await self._around.recorder.post(job, event.kind, event.reason, event.message, now)
         lost = parse.parse_pod(written)
         if lost is not None and any(known.uid == pod.uid for known in self._around.pods.of_job(key)):
-            self._around.pods.put(lost)
+            self._around.pods.put(dataclasses.replace(lost, is_gone=True))
             self._around.queue.add(key)
 
     async def _delete_job(self, job: observed.TrainingJob) -> None:

@@ -223,6 +223,9 @@ def test_the_end_of_one_pod_is_explained(pod, reason, traits, parts):
         # The Job controller deletes the others once one has failed: that is no cause.
         ([ended(82, rank=1, finished_at="2026-03-01T10:05:05Z", **DELETED_LATER)], "PeerLost", 0),
         ([running(rank=1, **DELETED_LATER)], "PeerLost", 0),
+        # A group that took over, or a batch that crashes the process, is what the others' ends follow from.
+        ([ended(86, rank=1, finished_at="2026-03-01T10:06:00Z")], "Fenced", 1),
+        ([ended(106, rank=1, finished_at="2026-03-01T10:06:00Z")], "CrashLoop", 1),
         # Of two deletions the first: the Job controller deletes the other then, which may be faster to end.
         (
             [ended(82, rank=1, **DELETED), ended(82, rank=2, finished_at="2026-03-01T10:04:00Z", **DELETED_LATER)],
@@ -319,3 +322,8 @@ class TestOutcome:
     @pytest.mark.parametrize("message", ["", "killed", "[1]", "{", '{"reason":"Completed"}', '{"exitCode":"0"}', "7"])
     def test_what_is_no_outcome_document_is_none(self, message):
         assert failures.read_outcome(parse.parse_pod(ended(0, message=message))) is None
+
+
+@pytest.mark.parametrize("code", [86, 106])
+def test_a_fenced_attempt_and_a_crash_loop_are_not_started_again(code):
+    assert _must_explain(ended(code, rank=0), ended(80, rank=1)).is_permanent

@@ -18,8 +18,7 @@ def decide(pod: observed.Pod, seconds: float, **recovery: Any) -> tuple[list[str
     """Return the pods that are deleted by force, and when to look again."""
     job = o.training(recovery={"forceDeleteAfterSeconds": 60, **recovery})
     made = o.plan(job, children_=(o.build_child(),), pods=(o.build_pod(0), pod), now=o.after(seconds))
-    assert [event.reason for event in made.events].count("ForceDeleted") == len(made.force_delete)
-    return [each.name for each in made.force_delete], made.requeue_after_seconds
+    return [each.pod.name for each in made.force_delete], made.requeue_after_seconds
 
 
 @pytest.mark.parametrize(
@@ -34,6 +33,8 @@ def decide(pod: observed.Pod, seconds: float, **recovery: Any) -> tuple[list[str
         (o.build_pod(1), 1e6, False),
         (o.build_pod(1, deleted_at=o.NOW, deletion_deadline=o.after(30)), 1e6, False),  # stuck, but its node may answer
         (o.failed(1, 143, **LOST), 1e6, False),
+        (o.build_pod(1, phase="Failed", disruption=failures.NODE_UNREACHABLE), 1, True),  # half done
+        (o.build_pod(1, phase="Failed", disruption=failures.NODE_UNREACHABLE, is_gone=True), 61, False),
     ],
 )
 def test_pod_is_deleted_once_its_node_was_silent_for_so_long(
@@ -58,17 +59,19 @@ def test_pods_of_earlier_attempts_and_of_jobs_that_ended_go_too() -> None:
     later = dataclasses.replace(job, status=dataclasses.replace(job.status, attempt=3))
     pods = (old, o.build_pod(0, 3), o.build_pod(1, 3))
     made = o.plan(later, children_=(o.build_child(3),), pods=pods, now=o.after(100))
-    assert made.force_delete == (old,)
+    assert [each.pod for each in made.force_delete] == [old]
     ended = o.carried(job, o.plan(job, children_=(o.build_child(),), pods=(o.succeeded(0), o.succeeded(1))))
     assert ended.status.phase == "Succeeded"
-    assert o.plan(ended, pods=(old,), now=o.after(100)).force_delete == (old,)
+    assert [each.pod for each in o.plan(ended, pods=(old,), now=o.after(100)).force_delete] == [old]
 
 
 def test_event_names_pod_node_and_setting() -> None:
     job = o.training(recovery={"forceDeleteAfterSeconds": 60})
     pods = (o.build_pod(0), o.build_pod(1, **LOST))
     made = o.plan(job, children_=(o.build_child(),), pods=pods, now=o.after(100))
-    message = next(event.message for event in made.events if event.reason == "ForceDeleted")
+    (deletion,) = made.force_delete
+    assert (deletion.event.kind, deletion.event.reason) == ("Warning", "ForceDeleted")
+    message = deletion.event.message
     for word in ("digits-0-1-x", "worker 1", "node n2", "60 s", "spec.recovery.forceDeleteAfterSeconds"):
         assert word in message
 

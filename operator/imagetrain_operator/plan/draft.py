@@ -21,13 +21,21 @@ class PlannedEvent:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ForcedDeletion:
+    """A pod to delete though its node cannot say that it has ended, and the event to post once it is."""
+
+    pod: observed.Pod
+    event: PlannedEvent
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is to be done for one job.
 
     Attributes:
         status: what the status is to say.
         delete_children: Jobs to delete with their pods.
-        force_delete: pods to delete though their node cannot say that they have ended.
+        force_delete: pods to delete by force.
         start_attempt: number of the attempt whose Service and Job are to be created; None: none.
         delete_job: whether the ImageTrainingJob itself is to be deleted.
         events: what to announce after the status is written.
@@ -40,7 +48,7 @@ class Plan:
     delete_children: tuple[observed.ChildJob, ...]
     start_attempt: int | None
     delete_job: bool
-    force_delete: tuple[observed.Pod, ...]
+    force_delete: tuple[ForcedDeletion, ...]
     events: tuple[PlannedEvent, ...]
     chief_ip: str
     investigate: bool
@@ -59,7 +67,7 @@ class Draft:
         self.delete_job = False
         self.chief_ip = ""
         self.investigate = False
-        self.force_delete: list[observed.Pod] = []
+        self.force_delete: list[ForcedDeletion] = []
         self._delete: dict[str, observed.ChildJob] = {}
         self._events: list[PlannedEvent] = []
         self._requeue: float | None = None

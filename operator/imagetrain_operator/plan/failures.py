@@ -70,12 +70,12 @@ class _Suspect:
         """Order of suspects, most telling first.
 
         A permanent error counts before a passing one. Then come ends that another worker's end may have caused: a hang,
-        for all ranks stand still when one does; at last a worker that missed its peer, found a newer generation at
-        work, or was deleted, which the Job controller does to the others once one has failed. Among equals the first
-        counts; times are whole seconds, and where they are the same, a pod whose log can still be read.
+        for all ranks stand still when one does; at last a worker that missed its peer or was deleted, which the Job
+        controller does to the others once one has failed. Among equals the first counts; times are whole seconds, and
+        where they are the same, a pod whose log can still be read.
         """
         reason = self.failure.reason
-        if reason in ("PeerLost", "PodDeleted", "Preempted", "Fenced"):
+        if reason in ("PeerLost", "PodDeleted", "Preempted"):
             weight = 3
         elif reason == "Hung":
             weight = 2
@@ -309,7 +309,9 @@ def _explain_code(pod: observed.Pod, code: int) -> Failure:
         message=_join(outcome.meaning, _account(pod, code), "" if has_own_advice else outcome.advice),
         rank=pod.rank,
         exit_code=code,
-        is_permanent=not outcome.is_retryable,
+        # A fenced attempt's own successor starts when it is over, so another group has the run: two that start again
+        # would fence each other in turn.
+        is_permanent=not outcome.is_retryable or code == ExitCode.FENCED,
         is_disruption=code == ExitCode.PREEMPTED,
     )
 

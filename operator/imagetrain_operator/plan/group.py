@@ -181,6 +181,8 @@ def is_lost(pod: observed.Pod, now: dt.datetime) -> bool:
 
 def unreachable_since(pod: observed.Pod, now: dt.datetime) -> dt.datetime | None:
     """Return since when the node of a pod does not answer, by what was made of the pod; None where it may answer."""
+    if pod.disruption == failures.NODE_UNREACHABLE and not pod.is_gone:
+        return dt.datetime.fromtimestamp(0, dt.UTC)  # long enough: it was called failed for that, and is still there
     if pod.is_finished:
         return None
     if pod.is_node_lost:

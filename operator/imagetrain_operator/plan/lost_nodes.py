@@ -1,7 +1,7 @@
 """Pods on nodes that do not answer: when the operator deletes them by force, where the job asks for it."""
 
 from imagetrain_operator.plan import group
-from imagetrain_operator.plan.draft import Draft
+from imagetrain_operator.plan.draft import Draft, ForcedDeletion, PlannedEvent
 
 EVENT = "ForceDeleted"
 
@@ -24,10 +24,9 @@ def plan_deletions(draft: Draft) -> None:
         if left > 0:
             draft.look_again_in(left)
             continue
-        draft.force_delete.append(pod)
-        draft.announce(
-            "Warning",
-            EVENT,
+        message = (
             f"The pod {pod.name} of worker {pod.rank} is deleted by force: node {pod.node} has not answered for "
-            f"{limit} s or longer (spec.recovery.forceDeleteAfterSeconds).",
+            f"{limit} s or longer (spec.recovery.forceDeleteAfterSeconds)."
         )
+        event = PlannedEvent(kind="Warning", reason=EVENT, message=message)
+        draft.force_delete.append(ForcedDeletion(pod=pod, event=event))
