@@ -33,7 +33,7 @@ def _follow_steps() -> None:
         _Step.number = step - 1
         enter_step(report, step, last)
 
-    reporter.Reporter.enter_step = note  # type: ignore[method-assign]  # the trainer has no hook, and needs none
+    reporter.Reporter.enter_step = note  # type: ignore[method-assign, assignment]  # there is no hook
 
 
 _follow_steps()  # whoever imports this module trains with it
