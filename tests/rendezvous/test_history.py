@@ -129,6 +129,16 @@ def test_the_guilty_ranks_stacks_are_named_even_when_they_come_late(uris, expect
     assert _record(group).dump_head == (f"head of {expected}" if expected else "")
 
 
+def test_a_generation_that_failed_in_its_start_tells_the_step_that_was_finished_before():
+    group = Group(2)
+    group.start()
+    _fail(group, 20)
+    group.wait(1, follows=True)
+    group.report(1, state="ended", exit_code=int(Code.STORAGE_UNAVAILABLE), step=0)
+    group.settle()
+    assert [record.step for record in group.order(0).recoveries] == [20, 20]
+
+
 def test_stacks_whose_upload_outlasts_the_next_generations_start_are_still_named():
     group = Group(2)
     group.start()
@@ -163,3 +173,27 @@ def test_a_restarted_coordinator_goes_on_counting_the_time_of_an_open_record():
     group.join(1, hello={"recoveries": order.recoveries, "restarts": order.restarts}, generation=1, state="idle")
     group.wait(3)
     assert group.coordinator.recoveries(group.now)[-1].lost_seconds == pytest.approx(open_seconds + 3)
+
+
+def test_the_record_of_a_group_that_leaves_loses_no_more_time():
+    group = Group(2, max_restarts=1)
+    group.start()
+    group.wait(2)
+    _fail(group, 0)
+    group.wait(5, follows=True)
+    _fail(group, 0, status=Code.DATA_CORRUPT)
+    assert group.coordinator.is_over
+    record = _record(group)
+    group.wait(60)
+    assert group.coordinator.recoveries(group.now)[-1] == record
+    assert record.resumed_at is None
+
+
+def test_the_record_of_a_group_that_is_done_is_over():
+    group = Group(2)
+    group.start()
+    _fail(group, 10)
+    group.wait(5, follows=True)
+    group.report(0, 1, step=10, state="ended", exit_code=0)
+    assert group.coordinator.is_over
+    assert _record(group).resumed_at == pytest.approx(group.now + UNIX)

@@ -95,7 +95,7 @@ class History:
             reason=failure.reason,
             rank=failure.rank,
             message=failure.message,
-            step=self._reached,
+            step=self._reached or self._best_step,  # of one that failed in its start
             detected_at=unix,
             lost_seconds=self._lost(now),
         )
