@@ -1,9 +1,13 @@
 import json
 import re
+import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
+import prometheus_client
 import pytest
 from prometheus_client import parser
 
@@ -44,6 +48,27 @@ def test_progress_is_the_contracts_document(url: str) -> None:
 
 def test_health_answers(url: str) -> None:
     assert get(f"{url}/healthz") == "ok\n"
+
+
+def test_reader_that_goes_away_is_no_error(capsys, caplog, monkeypatch) -> None:
+    is_gone, is_over = threading.Event(), threading.Event()
+
+    def read() -> progress.Progress:
+        assert is_gone.wait(30)
+        return REPORT
+
+    server = status_server.StatusServer("127.0.0.1", 0, read, prometheus_client.CollectorRegistry())
+    monkeypatch.setattr(server._server, "close_request", lambda request: (request.close(), is_over.set()))
+    try:
+        with socket.create_connection(("127.0.0.1", server.port)) as reader:
+            reader.sendall(b"GET /progress HTTP/1.0\r\n\r\n")
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends RST
+        is_gone.set()
+        assert is_over.wait(30)
+    finally:
+        server.close()
+    assert not caplog.records
+    assert capsys.readouterr().err == ""
 
 
 def test_unknown_path_is_not_found(url: str) -> None:

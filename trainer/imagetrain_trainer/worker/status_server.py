@@ -3,12 +3,18 @@
 import http.server
 import ipaddress
 import json
+import logging
+import sys
 import threading
 from collections.abc import Callable
 
 import prometheus_client
 
 from imagetrain_api import names, progress, schema
+
+logger = logging.getLogger(__name__)
+
+_READER_SECONDS = 30.0  # then a silent reader is gone, as one behind a cut wire: its thread must not stay
 
 
 class StatusServer:
@@ -33,8 +39,7 @@ class StatusServer:
             OSError: the port is taken.
         """
         handler = _make_handler(read, metrics)
-        self._server = http.server.ThreadingHTTPServer((bind_address(host), port), handler)
-        self._server.daemon_threads = True
+        self._server = _Server((bind_address(host), port), handler)
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, name="status", daemon=True).start()
 
@@ -42,6 +47,16 @@ class StatusServer:
         """Stop serving and free the port."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, _request: object, client_address: object) -> None:
+        """Log what went wrong with an answer, unless the reader has gone away."""
+        error = sys.exception()
+        if not isinstance(error, (ConnectionError, TimeoutError)):
+            logger.error("no answer to %s", client_address, exc_info=error)
 
 
 def bind_address(host: str) -> str:
@@ -65,6 +80,8 @@ def _make_handler(
 
     class Handler(http.server.BaseHTTPRequestHandler):
         """Answers GET requests from the table above."""
+
+        timeout = _READER_SECONDS  # of each read and write
 
         def do_GET(self) -> None:
             """Answer one request."""
