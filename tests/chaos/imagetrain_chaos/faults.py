@@ -134,9 +134,14 @@ def _thaw(process: run_processes.RunProcess) -> None:
 
 
 def _block(planned: plan.Fault, run: runs.Run, site: Site) -> End:
-    site.gate.request("block", planned.rank)
-    run.wait_for(lambda: site.gate.takers("block", planned.rank), f"a blocked step of rank {planned.rank}")
-    return lambda: site.gate.release("block", planned.rank)
+    """Block a step, but not a process's first: that one has the time of a start, which is longer than a test waits."""
+    while True:
+        site.gate.request("block", planned.rank)
+        run.wait_for(lambda: site.gate.takers("block", planned.rank), f"a blocked step of rank {planned.rank}")
+        if run.has_stepped():
+            return lambda: site.gate.release("block", planned.rank)
+        site.gate.release("block", planned.rank)
+        run.wait_for_next_step()
 
 
 def _slow(planned: plan.Fault, _run: runs.Run, site: Site) -> End:

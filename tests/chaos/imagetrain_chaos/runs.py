@@ -205,6 +205,12 @@ class Run:
         total = max((event["progress"]["totalSteps"] for event in self._progresses()), default=0)
         self.wait_for_step(min(self.step + 1, total or self.step + 1))
 
+    def has_stepped(self) -> bool:
+        """Tell whether the chief's process has finished a step, from what it tells of now."""
+        seen = len(self._progresses())
+        self.wait_for(lambda: len(self._progresses()) > seen + 1, "progress")  # one may have been on its way
+        return bool(self._progresses()[-1]["progress"]["images"] > 0)
+
     def wait_for_record(self, count: int, timeout_seconds: float = 90) -> records.Record:
         """Wait until the run has told of its `count`-th failure and goes on behind its newest; return that one."""
 
