@@ -28,11 +28,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests" / "cluster"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests" / "chaos"))
+
 import groups
 import recovery_model
 from imagetrain_api import job, names, progress
+from imagetrain_chaos import gate
 
-RANK = recovery_model.RANK
+RANK = 1
+_PACKAGES = sys.path[:3]  # of the chaos tests, and this folder: the workers import the model from there
 STEP_TIMEOUT_SECONDS = 60
 NEXT_STEP_GOAL_SECONDS = 15.0
 _RECORDS, _SIDE, _BATCH = 640, 96, 32
@@ -76,7 +81,7 @@ class Bench:
     """A running group and the folder of its gate."""
 
     group: groups.Group
-    gate: pathlib.Path
+    gate: gate.GateFolder
     frozen: list[int] = dataclasses.field(default_factory=list)
 
     def training_pid(self) -> int:
@@ -138,11 +143,13 @@ def _thaw_worker(bench: Bench) -> None:
 
 
 def _block(bench: Bench) -> None:
-    (bench.gate / recovery_model.GATE).touch()
-    while not (bench.gate / recovery_model.TAKEN).exists():
+    bench.gate.request("block", RANK)
+    while not bench.gate.takers("block", RANK):
         time.sleep(_POLL_SECONDS / 10)
-    for path in bench.gate.iterdir():
-        path.unlink()
+
+
+def _release(bench: Bench) -> None:
+    bench.gate.release("block", RANK)
 
 
 FAULTS = {
@@ -151,7 +158,7 @@ FAULTS = {
     "freeze-worker": Fault(
         begin=_freeze_worker, goal_seconds=12.0, reasons=("Frozen", "Lost", "PeerLost"), end=_thaw_worker
     ),
-    "block": Fault(begin=_block, goal_seconds=STEP_TIMEOUT_SECONDS, reasons=("Hung",)),
+    "block": Fault(begin=_block, goal_seconds=STEP_TIMEOUT_SECONDS, reasons=("Hung",), end=_release),
 }
 
 
@@ -187,16 +194,14 @@ def running(folder: pathlib.Path, *, has_fork_server: bool) -> Iterator[Bench]:
     """Run the group from its start to the end of the block."""
     data = groups.pack_random(folder / "images", records=_RECORDS, height=_SIDE, width=_SIDE, channels=3)
     own = folder / ("forked" if has_fork_server else "cold")
-    gate = own / "gate"
-    gate.mkdir(parents=True)
-    os.environ[recovery_model.ENV_FOLDER] = str(gate)
+    held = gate.GateFolder(own / "gate")
+    held.make(pace_seconds=0.0)
+    os.environ[gate.ENV_FOLDER] = str(held.path)
     os.environ[names.ENV_FORK_SERVER] = "1" if has_fork_server else "0"
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, (str(pathlib.Path(__file__).parent), os.environ.get("PYTHONPATH")))
-    )
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (*_PACKAGES, os.environ.get("PYTHONPATH"))))
     cores = sorted(os.sched_getaffinity(0))
     with groups.running(build_job(data, own / "out"), own, "r1", [{cores[0]}, {cores[-1]}]) as group:
-        bench = Bench(group=group, gate=gate)
+        bench = Bench(group=group, gate=held)
         try:
             bench.wait(lambda report: report.step > 0, "the first step", _START_SECONDS)
             yield bench
