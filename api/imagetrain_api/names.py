@@ -32,6 +32,8 @@ ENV_FORK_SERVER = "IMAGETRAIN_FORK_SERVER"  # 0: every generation starts a fresh
 # What the supervisor adds for the training process of one generation.
 ENV_GENERATION = "IMAGETRAIN_GENERATION"  # its number, from 1
 ENV_RESUME_STEP = "IMAGETRAIN_RESUME_STEP"  # step of the checkpoint to go on from; unset: the newest complete one
+ENV_SKIP_STEPS = "IMAGETRAIN_SKIP_STEPS"  # steps to leave out, by commas
+ENV_CAREFUL_STEPS = "IMAGETRAIN_CAREFUL_STEPS"  # first and last of the steps to run one by one, by a comma
 ENV_INCARNATION = "IMAGETRAIN_INCARNATION"  # random, of the supervisor, as it tells the coordinator
 ENV_MEMBERS = "IMAGETRAIN_MEMBERS"  # JSON: the generation's members in the order of their ranks
 ENV_STACK_FILE = "IMAGETRAIN_STACK_FILE"  # file that receives the Python stacks when they are asked for

@@ -23,6 +23,9 @@ def end(rank, status, at=0.0, *, was_ended=False, message=""):
         ([end(0, 80), end(1, -11)], ExitCode.INTERNAL, 1),
         ([end(0, 80, at=1), end(1, 80, at=0)], ExitCode.PEER_LOST, 1),
         ([end(0, 81, at=2), end(1, 110, at=1)], ExitCode.INTERNAL, 1),
+        # Another group goes on with the run: its peers only miss the fenced one.
+        ([end(0, 86, at=5), end(1, 80)], ExitCode.FENCED, 0),
+        ([end(0, 80), end(1, 106, at=5)], ExitCode.CRASH_LOOP, 1),
         ([end(0, 82), end(1, 82)], ExitCode.PREEMPTED, 0),
         ([end(0, 82), end(1, 83)], ExitCode.STORAGE_UNAVAILABLE, 1),
         # A shell's "command not found" and Python's traceback are no codes of the table.
@@ -82,6 +85,9 @@ def test_patience_with_the_remaining_workers(ends, chief_phase, seconds):
         (ExitCode.BAD_CONFIG, True, 0, ExitCode.BAD_CONFIG),
         (ExitCode.PEER_LOST, False, 2, None),
         (ExitCode.PEER_LOST, False, 3, ExitCode.PEER_LOST),
+        (ExitCode.FENCED, False, 0, ExitCode.FENCED),  # it would fence the group that took over
+        (ExitCode.FENCED, True, 0, ExitCode.FENCED),
+        (ExitCode.CRASH_LOOP, False, 0, ExitCode.CRASH_LOOP),
         (ExitCode.PREEMPTED, False, 0, None),
         (ExitCode.PREEMPTED, True, 0, ExitCode.PREEMPTED),
         (ExitCode.PEER_LOST, True, 0, ExitCode.PREEMPTED),

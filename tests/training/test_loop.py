@@ -17,7 +17,17 @@ from imagetrain_trainer import errors
 from imagetrain_trainer.data import pack, reader
 from imagetrain_trainer.models import registry
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import checkpoints, events, local_copies, loop, reporter, restoring, run_saves
+from imagetrain_trainer.training import (
+    checkpoints,
+    events,
+    local_copies,
+    loop,
+    reporter,
+    restoring,
+    run_saves,
+    step_plan,
+    surroundings,
+)
 from imagetrain_trainer.worker import progress_block
 
 BATCH, EPOCHS = 24, 3
@@ -42,7 +52,13 @@ class Bench:
     data: storage.ObjectStore
     folder: pathlib.Path
 
-    def start(self, *, is_stopping: Callable[[], bool] = lambda: False, **training: Any) -> loop.TrainingLoop:
+    def start(
+        self,
+        *,
+        is_stopping: Callable[[], bool] = lambda: False,
+        plan: step_plan.StepPlan = step_plan.StepPlan(),  # noqa: B008 - it is frozen
+        **training: Any,
+    ) -> loop.TrainingLoop:
         settings = {"epochs": EPOCHS, "globalBatchSize": BATCH, "seed": 1, "stepsPerExecution": 2, **training}
         spec = job.decode_job(
             {
@@ -54,6 +70,7 @@ class Bench:
                     "model": {"architecture": "small_cnn", "inputShape": [8, 8, 1], "options": {"width": 8}},
                     "training": settings,
                     "output": {"uri": "s3://out/x"},
+                    "recovery": {"skipPoisonBatches": True},
                 },
             }
         ).spec
@@ -62,7 +79,7 @@ class Bench:
         self.block = progress_block.ProgressBlock(block_path, create=True)
         self.store = storage.open_store(str(self.folder / "run"))
         self.saved = checkpoints.CheckpointStore(self.store, keep=2)
-        around = loop.Surroundings(
+        around = surroundings.Surroundings(
             train=reader.DatasetReader(self.data, "train"),
             validation=reader.DatasetReader(self.data, "validation"),
             places=run_saves.Places(
@@ -73,6 +90,8 @@ class Bench:
             report=reporter.Reporter(block_path, 0),
             event_log=events.EventLog(self.folder / "events", self.store),
             is_stopping=is_stopping,
+            run_store=self.store,
+            plan=plan,
         )
         keras.utils.clear_session()
         keras.utils.set_random_seed(1)
@@ -84,7 +103,7 @@ class Bench:
             options={"width": 8},
             synchronized_batch_norm=spec.training.batch_normalization == "synchronized",
         )
-        group = loop.Group(strategy=tf.distribute.MultiWorkerMirroredStrategy(), rank=0, workers=1)
+        group = surroundings.Group(strategy=tf.distribute.MultiWorkerMirroredStrategy(), rank=0, workers=1)
         return loop.TrainingLoop(group, spec, build, around)
 
     def final(self) -> checkpoints.Checkpoint:
@@ -179,3 +198,42 @@ def test_local_statistics_and_mixed_precision_train(bench: Bench, precision: str
         keras.config.set_dtype_policy("float32")
     assert np.isfinite(trained.state.history[0]["loss"])
     assert all(variable.dtype == "float32" for variable in trained.model.trainable_variables)
+
+
+def test_a_step_that_is_left_out_changes_nothing_but_the_place_in_the_order(bench: Bench) -> None:
+    per_epoch = bench.start()._steps_per_epoch
+    left_out = frozenset({3, 4, per_epoch})  # the last one ends an epoch
+    seen: list[tuple[int, int]] = []
+    trained = bench.start(plan=step_plan.StepPlan(left_out), stepsPerExecution=4)
+    run = trained._execution.run
+    trained._execution.run = lambda iterator, steps, told: (
+        seen.append((trained.state.step + 1, steps)) or run(iterator, steps, told)
+    )
+    trained.run()
+    made = [first + index for first, steps in seen for index in range(steps)]
+    assert made == [step for step in range(1, EPOCHS * per_epoch + 1) if step not in left_out]
+    assert (trained.state.step, trained.state.skipped_steps) == (EPOCHS * per_epoch, (3, 4, per_epoch))
+    assert int(trained._iterations.numpy()) == trained.state.step  # the learning rate follows the order
+    assert len(trained.state.history) == EPOCHS
+    assert bench.block.read().skipped_steps == (3, 4, per_epoch)
+
+
+def test_steps_that_were_left_out_once_are_left_out_after_every_restart(bench: Bench) -> None:
+    with pytest.raises(errors.PreemptedError):
+        bench.start(plan=step_plan.StepPlan(frozenset({7})), is_stopping=stop_after(2)).run()
+    assert bench.final().step < 7
+    trained = bench.start()  # of another attempt, whose coordinator knows nothing of it
+    trained.run()
+    assert trained.state.skipped_steps == (7,)
+
+
+def test_careful_steps_run_one_by_one_and_change_no_weight(bench: Bench, tmp_path: pathlib.Path, caplog) -> None:
+    bench.start(stepsPerExecution=4).run()
+    other = Bench(bench.data, tmp_path / "careful")
+    caplog.set_level("INFO")
+    other.start(stepsPerExecution=4, plan=step_plan.StepPlan(careful=(3, 5))).run()
+    for key, array in bench.final().arrays.items():
+        np.testing.assert_array_equal(array, other.final().arrays[key], err_msg=key)
+    told = [record.message for record in caplog.records if "trains alone" in record.message]
+    assert [message.split()[1] for message in told] == ["3", "4", "5"]
+    assert len(told[0].split(": ")[1].split(", ")) == BATCH

@@ -5,6 +5,7 @@
     ├── DataCorruptError          bytes do not match their checksum or format
     ├── NonFiniteLossError        the loss is infinite or not a number
     ├── GateRefusedError          every requested variant failed the accuracy gate
+    ├── CrashLoopError            the same steps crash the process again and again
     ├── PeerLostError             a collective failed because another worker went away
     ├── PreemptedError            asked to stop; a checkpoint is saved
     ├── DiskFullError             a local disk is full
@@ -50,6 +51,12 @@ class GateRefusedError(TrainerError):
     """No requested model variant passed the accuracy gate."""
 
     exit_code = ExitCode.GATE_REFUSED
+
+
+class CrashLoopError(TrainerError):
+    """The training process crashes at the same steps again and again."""
+
+    exit_code = ExitCode.CRASH_LOOP
 
 
 class PeerLostError(TrainerError):

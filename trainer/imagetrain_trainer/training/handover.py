@@ -11,7 +11,7 @@ from imagetrain_trainer import errors
 from imagetrain_trainer.data import pipeline, prefetch, reader
 from imagetrain_trainer.publish import publish
 from imagetrain_trainer.storage import store as storage
-from imagetrain_trainer.training import calibration, loop, pinned_data, told_recoveries
+from imagetrain_trainer.training import calibration, loop, pinned_data, surroundings, told_recoveries
 from imagetrain_trainer.worker import environment
 
 _BATCH = 256
@@ -20,7 +20,7 @@ _BATCH = 256
 def publish_run(
     worker: environment.WorkerEnvironment,
     finished: loop.TrainingLoop,
-    around: loop.Surroundings,
+    around: surroundings.Surroundings,
     output: storage.ObjectStore,
     data: pinned_data.PinnedData,
 ) -> publish.PublishedModel:
@@ -86,6 +86,7 @@ def _training_figures(finished: loop.TrainingLoop, best_step: int) -> dict[str, 
     return {
         "epochs": len(history),
         "steps": finished.state.step,
+        "skipped_steps": list(finished.state.skipped_steps),
         "published_epoch": published["epoch"],
         "validation_accuracy": published["validation_accuracy"],
         "validation_loss": published["validation_loss"],
@@ -105,7 +106,7 @@ def _rate(finished: loop.TrainingLoop) -> float:
     return round(images / seconds, 1) if seconds else 0.0
 
 
-def _history(finished: loop.TrainingLoop, around: loop.Surroundings) -> dict[str, Any]:
+def _history(finished: loop.TrainingLoop, around: surroundings.Surroundings) -> dict[str, Any]:
     report, kept = around.report.progress(), around.report.timeline()
     return {
         "epochs": list(finished.state.history),

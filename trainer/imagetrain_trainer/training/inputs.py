@@ -1,7 +1,7 @@
 """Batches of one worker: which records of which step, decoded, changed, and tied to the step's global size."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
         total_steps: int,
         replicas: range,
         world_size: int,
+        left_out: Container[int] = (),
         waiting: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         """Start reading ahead.
@@ -45,11 +46,13 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
             total_steps: global steps of the run.
             replicas: ranks of this worker's replicas among all replicas.
             world_size: number of all replicas.
+            left_out: global steps, from 0, of which there is no batch.
             waiting: entered while the next batch is not read yet.
         """
         self._spec = spec
         self._sampler = reading.build_sampler(records, spec)
         self._remaining = range(first_step, total_steps)
+        self._left_out = left_out
         self._replicas = replicas
         self._world_size = world_size
         ids = (self._record_ids(*turn) for turn in self._turns())
@@ -83,7 +86,7 @@ class TrainingInput(contextlib.AbstractContextManager["TrainingInput"]):
 
     def _turns(self) -> Iterator[tuple[int, int]]:
         """Yield (step, replica) in the order of the elements; a long run has millions of them."""
-        return ((step, replica) for step in self._remaining for replica in self._replicas)
+        return ((step, replica) for step in self._remaining if step not in self._left_out for replica in self._replicas)
 
     def _record_ids(self, step: int, replica: int) -> npt.NDArray[np.int64]:
         return self._sampler.worker_records(step, replica, self._world_size)

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -13,21 +13,21 @@ import tensorflow as tf
 
 from imagetrain_api import job
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import reader
 from imagetrain_trainer.training import (
     evaluation,
-    events,
     execution,
     initial_values,
     inputs,
+    joint_values,
     optimizers,
     policies,
     reading,
-    reporter,
     run_saves,
     run_state,
     schedule,
     state,
+    step_plan,
+    surroundings,
 )
 
 logger = logging.getLogger(__name__)
@@ -38,66 +38,22 @@ _NON_FINITE_ADVICE = (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """This worker among its peers.
-
-    Attributes:
-        strategy: the joined group.
-        rank: 0 is the chief.
-        workers: size of the group.
-    """
-
-    strategy: tf.distribute.Strategy
-    rank: int
-    workers: int
-
-    @property
-    def is_chief(self) -> bool:
-        """Whether this worker saves and publishes."""
-        return self.rank == 0
-
-    @property
-    def replicas(self) -> range:
-        """Ranks of this worker's replicas among all replicas."""
-        local = self.strategy.num_replicas_in_sync // self.workers
-        return range(self.rank * local, (self.rank + 1) * local)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the loop talks to.
-
-    Attributes:
-        train, validation: the splits.
-        places: where checkpoints go.
-        report: shares the progress.
-        event_log: TensorBoard events; the chief's alone.
-        is_stopping: tells whether this worker was asked to stop.
-    """
-
-    train: reader.DatasetReader
-    validation: reader.DatasetReader
-    places: run_saves.Places
-    report: reporter.Reporter
-    event_log: events.EventLog | None
-    is_stopping: Callable[[], bool]
-
-
 class TrainingLoop:
     """Trains one model from the newest checkpoint to the end."""
 
     def __init__(
         self,
-        group: Group,
+        group: surroundings.Group,
         spec: job.JobSpec,
         build_model: Callable[[], keras.Model],
-        around: Surroundings,
+        around: surroundings.Surroundings,
     ) -> None:
         self._group = group
         self._spec = spec
         self._around = around
-        self._steps_per_epoch = reading.build_sampler(around.train, spec).steps_per_epoch
+        self._sampler = reading.build_sampler(around.train, spec)
+        self._steps_per_epoch = self._sampler.steps_per_epoch
+        self._plan = around.plan
         inputs.check_batches(around.train.records, self._steps_per_epoch, group.strategy.num_replicas_in_sync)
         self._total_steps = self._steps_per_epoch * spec.training.epochs
         classes = len(around.train.dataset.class_names)
@@ -110,6 +66,7 @@ class TrainingLoop:
                 total_steps=self._total_steps,
             )
             optimizer = optimizers.build_optimizer(spec.training.optimizer, self._rate)
+        self._iterations = optimizer.iterations
         self._execution = execution.TrainingExecution(
             group.strategy,
             self.model,
@@ -158,7 +115,7 @@ class TrainingLoop:
         if self._is_validation_due():
             self._finish_epoch()
         while self.state.step < self._total_steps and not self.state.decided.should_stop:
-            decided = self._run_execution(iterator)
+            decided = self._leave_out() or self._run_execution(iterator)
             if decided.stop:
                 self._save(is_last=True, is_stopped=True)
                 raise errors.PreemptedError(f"Stopped at step {self.state.step}; the checkpoint is saved.")
@@ -177,6 +134,7 @@ class TrainingLoop:
             total_steps=self._total_steps,
             replicas=self._group.replicas,
             world_size=strategy.num_replicas_in_sync,
+            left_out=frozenset(step - 1 for step in self._plan.left_out),
             waiting=lambda: self._around.report.waiting("input"),
         ) as batches:
             yield batches, inputs.distribute(strategy, batches.dataset)
@@ -185,10 +143,14 @@ class TrainingLoop:
         """Run some steps and return what the group decided."""
         to_epoch_end = self._steps_per_epoch - self.state.step % self._steps_per_epoch
         steps = min(self._next_steps, to_epoch_end, self._saves.longest_execution(self.state.step) or to_epoch_end)
+        first = self.state.step + 1
+        steps = self._plan.most_together(first, steps)
+        if self._plan.is_careful(first):
+            self._tell_records(first)
         is_first = self._execution_count == 0
         self._execution_count += 1
         started_at = time.monotonic()
-        self._around.report.enter_step(self.state.step + 1)
+        self._around.report.enter_step(first, self.state.step + steps)
         result = self._execution.run(iterator, steps, self._signals(steps))
         seconds = time.monotonic() - started_at
         self._check_finite(result)
@@ -197,6 +159,26 @@ class TrainingLoop:
         self._report_steps(result, steps, seconds, is_first=is_first)
         self._saves.look()
         return result.signals
+
+    def _leave_out(self) -> execution.Signals | None:
+        """Pass over the next step where it is left out; order and learning rate go on as if it had been made."""
+        step = self.state.step + 1
+        if step not in self._plan.left_out:
+            return None
+        logger.warning("step %d is left out, for the group crashed at it; its images are not trained on", step)
+        self._iterations.assign_add(1)
+        self.state = dataclasses.replace(self.state, step=step, skipped_steps=(*self.state.skipped_steps, step))
+        self._around.report.publish(
+            step=step, epoch=step // self._steps_per_epoch, skipped_steps=self.state.skipped_steps
+        )
+        return execution.Signals()
+
+    def _tell_records(self, step: int) -> None:
+        """Log which images a step trains on: the process may not live to tell more."""
+        world_size = self._group.strategy.num_replicas_in_sync
+        parts = [self._sampler.worker_records(step - 1, replica, world_size) for replica in self._group.replicas]
+        records = ", ".join(str(record) for record in np.concatenate(parts))
+        logger.info("step %d trains alone, on these records of the training split: %s", step, records)
 
     _execution_count = 0
     _step_seconds = EXECUTION_SECONDS
@@ -343,6 +325,7 @@ class TrainingLoop:
         self.state = self._saves.restore()
         if self.state.step == 0:
             initial_values.share(self._group.strategy, self._group.rank, self._group.workers, self._variables)
+        self._settle_plan()
         report.resume_timeline(self.state.timeline)
         self._rate.factor.assign(self.state.decided.factor)
         report.publish(
@@ -350,8 +333,20 @@ class TrainingLoop:
             epoch=self.state.step // self._steps_per_epoch,
             generation=self.state.generation,
             checkpoint_step=self._saves.saved_step,
+            skipped_steps=self.state.skipped_steps,
         )
         report.enter("training", "compiling the first step")
+
+    def _settle_plan(self) -> None:
+        if self._around.run_store is None or not self._spec.recovery.skip_poison_batches:
+            return
+        members = self._group
+
+        def exchange(values: Sequence[int]) -> list[list[int]]:
+            with self._around.report.waiting("peers"):
+                return joint_values.exchange(members.strategy, members.rank, members.workers, values)
+
+        self._plan = step_plan.settle(self._plan, self._around.run_store, exchange, is_chief=members.is_chief)
 
     def load_best(self) -> int:
         """Give the model the best epoch's weights where the job asks for them; return the step they are from."""

@@ -36,6 +36,8 @@ from imagetrain_trainer.training import (
     reporter,
     restoring,
     run_saves,
+    step_plan,
+    surroundings,
     told_recoveries,
 )
 from imagetrain_trainer.worker import environment, logs, outcomes
@@ -151,11 +153,11 @@ def _build_surroundings(
     output: storage.ObjectStore,
     report: reporter.Reporter,
     is_stopping: Callable[[], bool],
-) -> loop.Surroundings:
+) -> surroundings.Surroundings:
     config = worker.config
     run_store = output.child(names.run_prefix(config.run_id))
     event_folder = worker.work_dir / "events"
-    return loop.Surroundings(
+    return surroundings.Surroundings(
         train=train,
         validation=validation,
         places=run_saves.Places(
@@ -171,13 +173,15 @@ def _build_surroundings(
             ),
         ),
         report=report,
+        run_store=run_store,
+        plan=step_plan.StepPlan(frozenset(worker.skip_steps), worker.careful_steps),
         event_log=events.EventLog(event_folder, run_store) if worker.rank == 0 else None,
         is_stopping=is_stopping,
     )
 
 
 def _build_loop(
-    worker: environment.WorkerEnvironment, strategy: tf.distribute.Strategy, around: loop.Surroundings
+    worker: environment.WorkerEnvironment, strategy: tf.distribute.Strategy, around: surroundings.Surroundings
 ) -> loop.TrainingLoop:
     spec = worker.config.job.spec
     if spec.model.module:
@@ -193,17 +197,19 @@ def _build_loop(
         options=spec.model.options,
         synchronized_batch_norm=spec.training.batch_normalization == "synchronized",
     )
-    members = loop.Group(strategy=strategy, rank=worker.rank, workers=len(worker.members))
+    members = surroundings.Group(strategy=strategy, rank=worker.rank, workers=len(worker.members))
     with initial_values.not_sent(strategy):
         return loop.TrainingLoop(members, spec, build, around)
 
 
 def _build_outcome(published: publish.PublishedModel) -> progress.WorkerOutcome:
     manifest = published.manifest
+    skipped = manifest.training.get("skipped_steps", ())
     summary: dict[str, Any] = {
         **{key: manifest.training.get(key) for key in ("epochs", "steps", "images_per_second", "training_seconds")},
         "test_accuracy": manifest.test.get("accuracy"),
         "test_loss": manifest.test.get("loss"),
+        **({"skipped_steps": len(skipped)} if skipped else {}),
         "artifacts": [_describe(variant, manifest.artifacts) for variant in manifest.variants],
     }
     return outcomes.build_outcome(

@@ -76,7 +76,7 @@ class Reporter:
             self.publish(detail=detail)
 
     def enter_step(self, step: int, last: int | None = None) -> None:
-        """Say which step is about to run, or the first and last of several. It takes a microsecond, without a report."""
+        """Say which step is about to run, or the first and last of several; it takes a microsecond."""
         self._block.mark_step(step, last)
 
     @contextlib.contextmanager

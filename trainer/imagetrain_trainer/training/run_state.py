@@ -39,6 +39,7 @@ class RunState:
         epoch: figures of the running epoch.
         history: one JSON object a validated epoch.
         confusion: newest validation confusion matrix, rows are labels.
+        skipped_steps: steps, from 1, that were left out.
         seconds: wall time of all starts together, up to the newest save.
         timeline: what that time went to (`timeline.Recorder.snapshot`), as of the newest save; empty: not known.
     """
@@ -49,6 +50,7 @@ class RunState:
     epoch: EpochFigures = dataclasses.field(default_factory=EpochFigures)
     history: tuple[dict[str, Any], ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    skipped_steps: tuple[int, ...] = ()
     seconds: float = 0.0
     timeline: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -66,6 +68,7 @@ def from_json(document: dict[str, Any]) -> RunState:
         epoch=EpochFigures(**document["epoch"]),
         history=tuple(document["history"]),
         confusion=tuple(tuple(row) for row in document["confusion"]),
+        skipped_steps=tuple(document.get("skipped_steps", ())),
         seconds=document.get("seconds", 0.0),  # checkpoints of version 1 have none
         timeline=document.get("timeline", {}),
     )

@@ -30,6 +30,8 @@ class WorkerEnvironment:
         log_format: `text` or `json`.
         generation: number of this start among those of the group's supervisors; it grows.
         resume_step: checkpoint that every rank has a copy of; None: the newest in object storage.
+        skip_steps: steps, from 1, that the group leaves out.
+        careful_steps: first and last of the steps to run one by one; or nothing.
         incarnation: random, of the supervisor; one that was replaced takes the run's checkpoints over no more.
         members: workers of this generation in the order of their ranks; by default one an endpoint.
     """
@@ -42,6 +44,8 @@ class WorkerEnvironment:
     log_format: str
     generation: int = 1
     resume_step: int | None = None
+    skip_steps: tuple[int, ...] = ()
+    careful_steps: tuple[int, ...] = ()
     incarnation: str = ""
     members: tuple[messages.Member, ...] = ()
 
@@ -81,6 +85,8 @@ def read_environment(variables: Mapping[str, str]) -> WorkerEnvironment:
         resume_step=_integer(variables, names.ENV_RESUME_STEP, 0, _MOST)
         if names.ENV_RESUME_STEP in variables
         else None,
+        skip_steps=_integers(variables, names.ENV_SKIP_STEPS),
+        careful_steps=_integers(variables, names.ENV_CAREFUL_STEPS),
         incarnation=variables.get(names.ENV_INCARNATION) or secrets.token_hex(8),
         members=members,
     )
@@ -119,6 +125,11 @@ def _integer(variables: Mapping[str, str], name: str, minimum: int, maximum: int
     if not text.isascii() or not text.isdigit() or not minimum <= int(text) <= maximum:
         raise errors.ConfigError(f"{name} must be an integer from {minimum} to {maximum}, got {text!r}.")
     return int(text)
+
+
+def _integers(variables: Mapping[str, str], name: str) -> tuple[int, ...]:
+    text = variables.get(name, "")
+    return tuple(_integer({name: part}, name, 1, _MOST) for part in text.split(",")) if text else ()
 
 
 def _load_config(path: pathlib.Path) -> worker_config.WorkerConfig:

@@ -144,6 +144,10 @@ class Generation:
             names.ENV_STACK_FILE: str(self._worker.work_dir / stacks.STACK_FILE),
             names.ENV_LOG_FORMAT: "json",  # the supervisor's log has the format that was asked for
         }
+        if order.skip_steps:
+            variables[names.ENV_SKIP_STEPS] = ",".join(map(str, order.skip_steps))
+        if order.careful_steps:
+            variables[names.ENV_CAREFUL_STEPS] = ",".join(map(str, order.careful_steps))
         if order.resume_step is not None:
             variables[names.ENV_RESUME_STEP] = str(order.resume_step)
         return variables
