@@ -93,10 +93,11 @@ def test_since_when_a_node_is_silent_is_read_from_its_pod() -> None:
 def test_pod_that_was_called_failed_for_its_node_is_a_lost_node() -> None:
     patch: dict[str, Any] = reconcile.build_loss_patch(o.build_pod(1), o.NOW)
     raw = cluster_objects.build_pod()
-    raw["status"] = patch["status"]
+    running = {"name": "worker", "ready": True, "state": {"running": {}}, "restartCount": 0}
+    raw["status"] = {**patch["status"], "containerStatuses": [running]}
     pod = parse.parse_pod(raw)
     assert pod is not None
-    assert pod.is_finished
+    assert (pod.is_finished, pod.is_ready) == (True, False)
     failure = failures.explain_pod(pod)
     assert failure is not None
     assert (failure.reason, failure.is_disruption) == ("NodeLost", True)

@@ -165,7 +165,7 @@ def parse_pod(raw: observed.RawObject) -> observed.Pod | None:
         phase=state.get("phase", "Pending"),
         node=raw["spec"].get("nodeName", ""),
         ip=state.get("podIP", ""),
-        is_ready=worker.get("ready", False) and "running" in worker["state"] and not is_node_lost,
+        is_ready=_is_ready(worker, state.get("phase", "")) and not is_node_lost,
         is_node_lost=is_node_lost,
         deletion_deadline=_time(metadata.get("deletionTimestamp")),
         deleted_at=_read_deleted_at(metadata),
@@ -184,6 +184,11 @@ def parse_pod(raw: observed.RawObject) -> observed.Pod | None:
         placed_at=_read_placed_at(conditions.get("PodScheduled")),
         node_lost_since=_time((conditions.get("Ready") or {}).get("lastTransitionTime")) if is_node_lost else None,
     )
+
+
+def _is_ready(worker: Mapping[str, Any], phase: str) -> bool:
+    """Tell whether the worker is at work: a pod that was called failed for its node keeps its kubelet's last word."""
+    return phase == "Running" and worker.get("ready", False) and "running" in worker["state"]
 
 
 def _time(text: str | None) -> dt.datetime | None:
