@@ -202,6 +202,30 @@ def test_a_supervisor_that_is_silent_counts_as_frozen_and_may_come_back():
     assert group.actions() == {0: "run", 1: "run"}
 
 
+def test_rank_0_is_blamed_where_all_others_vanish_at_the_same_moment():
+    group = Group(4)
+    group.start()
+    group.mute.update((1, 2, 3))  # its network is cut
+    group.settle()
+    (record,) = group.order(0).recoveries
+    assert (record.rank, record.reason) == (0, "Lost")
+    assert record.message.startswith("Rank 0 lost all 3 others at the same moment;")
+    group.mute.clear()
+    group.wait(3, follows=True)
+    assert set(group.actions().values()) == {"run"}
+
+
+@pytest.mark.parametrize("apart", [2.0, 30.0])
+def test_others_that_vanish_one_after_the_other_are_to_blame_themselves(apart):
+    group = Group(3)
+    group.start()
+    group.mute.add(1)
+    group.wait(apart)
+    group.mute.add(2)
+    group.settle()
+    assert group.order(0).recoveries[0].message == "Rank 1's worker was silent for 6 s."
+
+
 def test_a_new_supervisor_of_a_rank_replaces_the_old_one_for_good():
     group = Group(2)
     group.start()

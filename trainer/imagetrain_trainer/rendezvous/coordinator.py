@@ -319,7 +319,8 @@ class Coordinator:
 
     def _conclude(self, cause: failures.Failure) -> None:
         if cause.kind is not Kind.PEER_LOST:
-            self._settle(cause)
+            isolation = self._current.isolation() if cause.kind is Kind.GONE else None
+            self._settle(isolation or cause)
         elif self._current.suspects():
             self._enter(Phase.DUMPING)
         elif not (quiet := self._current.quiet(self._now)):

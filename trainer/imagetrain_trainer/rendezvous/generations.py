@@ -7,6 +7,8 @@ from imagetrain_trainer.worker import guilt
 
 Kind = failures.Kind
 
+_FEWEST_PEERS = 2
+
 
 class Generation:
     """The processes that one RUN asks for."""
@@ -95,6 +97,21 @@ class Generation:
         if failure is None:
             self._done.add(rank)
         return failure
+
+    def isolation(self) -> failures.Failure | None:
+        """Return the failure of rank 0, where it lost all its peers at the same moment.
+
+        The coordinator sits beside rank 0, so a cut through that host's network looks to it as if all others had gone.
+        With a single peer nobody can tell which of the two was cut off.
+        """
+        peers = [rank for rank in self._incarnations if rank != 0]
+        lost = [rank for rank in peers if rank in self._failures and self._failures[rank].kind is Kind.GONE]
+        if len(peers) < _FEWEST_PEERS or lost != peers or not self._seats.vanished_together(peers):
+            return None
+        message = (
+            f"Rank 0 lost all {len(peers)} others at the same moment; its own host or network is likely at fault."
+        )
+        return failures.explain_absence(0, message)
 
     def running(self) -> list[messages.MemberReport]:
         """Return the reports of the processes that are there, of supervisors that can be asked."""

@@ -82,6 +82,12 @@ class Seats:
         if seat.holds(incarnation) and seat.is_present:
             seat.is_present, seat.absent_since = False, now
 
+    def vanished_together(self, ranks: Iterable[int]) -> bool:
+        """Tell whether these are away since the same moment; each was to be heard of every half second."""
+        seats = [self._seats[rank] for rank in ranks]
+        since = [seat.absent_since for seat in seats if not seat.is_present and not seat.is_stopping]
+        return len(since) == len(seats) and max(since) - min(since) <= self._limits.window_seconds
+
     def find_silent(self, now: float) -> None:
         """Note who has been silent for too long."""
         for seat in self._seats:
