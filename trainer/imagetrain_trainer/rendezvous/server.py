@@ -178,9 +178,10 @@ class Server:
         if connection.member is None or connection not in self._connections:
             return
         order = self._coordinator.order_for(*connection.member)
-        if order is not connection.order and order != connection.order:
-            connection.queue(self._encode(order))
-        connection.order = order
+        if order is not connection.order and (is_beat or _is_urgent(order, connection.order)):
+            if order != connection.order:
+                connection.queue(self._encode(order))
+            connection.order = order
         if is_beat:
             connection.beat()
         if not connection.has_to_send:
@@ -190,7 +191,7 @@ class Server:
         except OSError as error:
             self._drop(connection, why=str(error))
             return
-        if order.action == "leave" and not connection.has_to_send:
+        if connection.order is order and order.action == "leave" and not connection.has_to_send:
             self._told_to_leave.add(connection.member[0])
 
     def _encode(self, order: messages.Order) -> bytes:
@@ -213,6 +214,19 @@ class Server:
                 self._coordinator.lose(rank, incarnation, time.monotonic())
         elif why:
             logger.debug("A stranger's connection ended: %s.", why)
+
+
+def _is_urgent(order: messages.Order, sent: messages.Order | None) -> bool:
+    """Tell whether an order asks for something else than the one before.
+
+    What only its words tell, such as who is still waited for, waits for the next beat: it changes with each member that
+    reports, and everybody reads it.
+    """
+    return sent is None or _demand(order) != _demand(sent)
+
+
+def _demand(order: messages.Order) -> tuple[object, ...]:
+    return order.sequence, order.generation, order.action, order.exit_code, order.skip_steps
 
 
 def _listen(address: tuple[str, int]) -> socket.socket:
