@@ -33,6 +33,9 @@ def variables(tmp_path: pathlib.Path) -> dict[str, str]:
     }
 
 
+KEY = incidents.build_key(3, 1, "ab12")
+
+
 @pytest.fixture
 def work_dir(tmp_path: pathlib.Path) -> pathlib.Path:
     folder = tmp_path / "work"
@@ -42,20 +45,20 @@ def work_dir(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def test_stacks_lie_in_the_run_beside_its_checkpoints(tmp_path, work_dir, variables) -> None:
     dump = stack_text.StackDump(text="Thread 12 …\n")
-    process = incidents.start_upload(dump, work_dir, generation=3, rank=1, variables=variables)
+    process = incidents.start_upload(dump, work_dir, key=KEY, variables=variables)
     assert process.wait(60) == 0
-    place = tmp_path / "out" / "runs" / "r1" / "incidents" / "generation-0003-rank-1.txt"
+    place = tmp_path / "out" / "runs" / "r1" / "incidents" / "generation-0003-rank-1-ab12.txt"
     assert place.read_text() == dump.text
     config = worker_config.load_worker_config((tmp_path / "worker.json").read_text())
-    assert incidents.build_uri(config.job, "r1", 3, 1) == place.as_uri()
+    assert incidents.build_uri(config.job, "r1", KEY) == place.as_uri()
 
 
 def test_storage_that_cannot_be_written_loses_the_copy_there_alone(tmp_path, work_dir, variables) -> None:
     (tmp_path / "out").write_text("a file where a folder should be")
     dump = stack_text.StackDump(text="Thread 12\n")
-    process = incidents.start_upload(dump, work_dir, generation=3, rank=1, variables=variables)
+    process = incidents.start_upload(dump, work_dir, key=KEY, variables=variables)
     assert process.wait(60) not in (0, 1)
-    assert (work_dir / "incidents" / "generation-0003-rank-1.txt").read_text() == dump.text
+    assert (work_dir / "incidents" / "generation-0003-rank-1-ab12.txt").read_text() == dump.text
 
 
 def test_module_imports_no_storage_client_before_it_is_needed() -> None:

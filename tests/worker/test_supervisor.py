@@ -288,7 +288,8 @@ def test_stopped_process_is_suspected_and_its_stacks_are_taken_and_kept(harness,
     harness.tick_until(lambda: harness.link.told.suspect == "frozen")
     harness.order("dump")
     harness.tick_until(lambda: harness.link.told.has_dump)
-    kept = tmp_path / "out" / "runs" / "r1" / "incidents" / "generation-0001-rank-0.txt"
+    name = f"generation-0001-rank-0-{harness.link.told.incarnation}.txt"
+    kept = tmp_path / "out" / "runs" / "r1" / "incidents" / name
     assert harness.link.told.dump_uri is None or kept.exists()  # it is told once it lies there
     harness.order("stop")
     harness.tick_until(lambda: harness.state == "idle" and harness.link.told.dump_uri is not None)

@@ -20,35 +20,34 @@ logger = logging.getLogger(__name__)
 _FOLDER = "incidents"  # in the work folder
 
 
-def build_key(generation: int, rank: int) -> str:
-    """Return the key of a dump in the run's store."""
-    return f"{names.INCIDENTS_PREFIX}/generation-{generation:04d}-rank-{rank}.txt"
+def build_key(generation: int, rank: int, incarnation: str) -> str:
+    """Return the key of a dump in the run's store; each attempt counts its generations from 1."""
+    return f"{names.INCIDENTS_PREFIX}/generation-{generation:04d}-rank-{rank}-{incarnation}.txt"
 
 
-def build_uri(training: job.ImageTrainingJob, run_id: str, generation: int, rank: int) -> str:
+def build_uri(training: job.ImageTrainingJob, run_id: str, key: str) -> str:
     """Return where a dump lies, for `MemberReport.dump_uri`."""
-    return f"{training.spec.output.uri.rstrip('/')}/{names.run_prefix(run_id)}/{build_key(generation, rank)}"
+    return f"{training.spec.output.uri.rstrip('/')}/{names.run_prefix(run_id)}/{key}"
 
 
 def start_upload(
-    dump: stack_text.StackDump, work_dir: pathlib.Path, *, generation: int, rank: int, variables: Mapping[str, str]
+    dump: stack_text.StackDump, work_dir: pathlib.Path, *, key: str, variables: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     """Write a dump to the work folder and start its upload; poll the process to have its end noticed.
 
     Args:
         dump: of this worker's training process.
         work_dir: of the worker.
-        generation: that hung.
-        rank: of the worker.
+        key: of the dump in the run's store.
         variables: the supervisor's environment.
 
     Raises:
         OSError: the folder is full, or no process can be started.
     """
-    path = work_dir / _FOLDER / pathlib.PurePath(build_key(generation, rank)).name
+    path = work_dir / _FOLDER / pathlib.PurePath(key).name
     path.parent.mkdir(exist_ok=True)
     path.write_text(dump.text)
-    command = [sys.executable, "-m", "imagetrain_trainer.worker.incidents", str(path), build_key(generation, rank)]
+    command = [sys.executable, "-m", "imagetrain_trainer.worker.incidents", str(path), key]
     return subprocess.Popen(command, env=dict(variables), stdin=subprocess.DEVNULL, start_new_session=True)
 
 

@@ -29,6 +29,7 @@ class StackTaking:
         self._worker = worker
         self._pid = pid
         self._generation = generation
+        self._key = incidents.build_key(generation, worker.rank, worker.incarnation)
         self._variables = variables
         self._taken: stack_text.StackDump | None = None
         self._thread = threading.Thread(target=self._take, name="stacks", daemon=True)
@@ -60,8 +61,7 @@ class StackTaking:
             self._upload = incidents.start_upload(
                 dump,
                 self._worker.work_dir,
-                generation=self._generation,
-                rank=self._worker.rank,
+                key=self._key,
                 variables=self._variables,
             )
         except OSError as error:
@@ -84,5 +84,5 @@ class StackTaking:
             return {}
         config, uri = self._worker.config, None
         if self._is_stored:
-            uri = incidents.build_uri(config.job, config.run_id, self._generation, self._worker.rank)
+            uri = incidents.build_uri(config.job, config.run_id, self._key)
         return {"dump_generation": self._generation, "dump_uri": uri, "dump_head": self._head}
