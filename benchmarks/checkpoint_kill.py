@@ -157,7 +157,9 @@ class Kills:
                 self._overtake(self._random.uniform(0, self._usual["anywhere"]), shares=shares)
                 self._check()
         left = sum(1 for _ in open_saved().objects.list())
-        print(f"  kills {self._arguments.kills}; generations overtaken by a rival {self._met['rival']}")
+        late = self._met["rival too late"]
+        print(f"  kills {self._arguments.kills}")
+        print(f"  generations overtaken by a rival {self._met['rival']}, that had ended before {late}")
         for phase in ("start", "copy", "upload", "publish", "collect", "between", "too late"):
             print(f"  killed: {phase:9} {self._met[phase]}")
         print(f"  newest step {self._newest}, checkpoints and copies read back {self._read_back}, objects left {left}")
@@ -226,7 +228,7 @@ class Kills:
         # One that ended just before the rival took the fence has done nothing wrong.
         require(status in (0, exit_codes.ExitCode.FENCED), f"an overtaken generation ended with {status}")
         require(rival.wait(COMPLETE_SECONDS) == 0, "the rival failed")
-        self._met["rival" if not has_ended else "too late"] += 1
+        self._met["rival" if not has_ended else "rival too late"] += 1
         self._check_start(old)
         generation = self._check_start(rival)
         newest = open_saved().places()[-1]
