@@ -302,6 +302,6 @@ class Groups(stateful.RuleBasedStateMachine):
 
 
 Groups.TestCase.settings = hypothesis.settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+    max_examples=500, stateful_step_count=40, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
 )
 TestGroups = pytest.mark.timeout(300)(Groups.TestCase)
