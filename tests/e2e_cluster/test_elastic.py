@@ -92,7 +92,7 @@ def newest_pod(jobs: cluster_jobs.ClusterJobs, rank: int) -> dict[str, Any]:
 
 
 @pytest.mark.long  # the group is seen with two, one and two workers, and to its end
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 def test_group_shrinks_and_grows_again_in_one_attempt(
     jobs: cluster_jobs.ClusterJobs, nodes: cluster_module.Cluster
 ) -> None:
@@ -113,7 +113,7 @@ def test_group_shrinks_and_grows_again_in_one_attempt(
     assert back != lost
     wait_for_log(jobs, back, "starts with 2 of 2 worker(s)")
     take_away(jobs, nodes)
-    status = jobs.wait_for_phase(NAME, "Succeeded", seconds=240)  # one worker ends the run while the other is away
+    status = jobs.wait_for_phase(NAME, "Succeeded", seconds=300)  # one worker ends the run while the other is away
     sys.stdout.write(nodes.kubectl("describe", "itj", NAME, f"--namespace={jobs.namespace}"))
     assert (status["attempt"], status.get("attempts", []), status.get("restarts", 0)) == (0, [], 0)
     assert status["progress"]["step"] == before["progress"]["totalSteps"]
