@@ -225,12 +225,14 @@ class Kills:
         has_ended = old.poll() is not None
         self._go(rival)
         status = old.wait(COMPLETE_SECONDS)
-        # One that ended just before the rival took the fence has done nothing wrong.
+        rival_status = rival.wait(COMPLETE_SECONDS)
+        # One that ended just before the other took the fence has done nothing wrong, and whoever took it last goes on.
         require(status in (0, exit_codes.ExitCode.FENCED), f"an overtaken generation ended with {status}")
-        require(rival.wait(COMPLETE_SECONDS) == 0, "the rival failed")
+        require(rival_status in (0, exit_codes.ExitCode.FENCED), f"the rival ended with {rival_status}")
+        require(0 in (status, rival_status), "both generations were fenced")
         self._met["rival" if not has_ended else "rival too late"] += 1
-        self._check_start(old)
-        generation = self._check_start(rival)
+        generations = [self._check_start(old), self._check_start(rival)]
+        generation = generations[0 if rival_status else 1]
         newest = open_saved().places()[-1]
         require(newest.generation == generation, f"the newest is of generation {newest.generation}, not {generation}")
 

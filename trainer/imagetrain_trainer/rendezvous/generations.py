@@ -108,9 +108,7 @@ class Generation:
         lost = [rank for rank in peers if rank in self._failures and self._failures[rank].kind is Kind.GONE]
         if len(peers) < _FEWEST_PEERS or lost != peers or not self._seats.vanished_together(peers):
             return None
-        message = (
-            f"Rank 0 lost all {len(peers)} others at the same moment; its own host or network is likely at fault."
-        )
+        message = f"Rank 0 lost all {len(peers)} others at the same moment; its own host or network is likely at fault."
         return failures.explain_absence(0, message)
 
     def running(self) -> list[messages.MemberReport]:
