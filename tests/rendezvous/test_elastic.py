@@ -89,6 +89,17 @@ def test_too_few_members_wait_for_the_absent_and_then_leave():
     assert group.leave_codes() == {0: Code.PEER_LOST}
 
 
+def test_no_group_starts_without_rank_0():
+    group = Group(3, **ELASTIC)
+    group.start()
+    group.lose(0)
+    group.wait(40, follows=True)
+    assert {group.order(rank).action for rank in (1, 2)} == {"wait"}
+    group.join(0, incarnation="second")
+    group.wait(0.2, follows=True)
+    assert group.actions() == {0: "run", 1: "run", 2: "run"}
+
+
 def test_a_member_whose_process_does_not_stop_is_not_left_behind_running():
     group = Group(3, **ELASTIC)
     group.start()

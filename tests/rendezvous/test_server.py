@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ from rendezvous_groups import Guilt
 
 Code = exit_codes.ExitCode
 SUPPORT = pathlib.Path(__file__).parents[1] / "support"
-FAST = {"silence_seconds": 1.5, "quiet_seconds": 0.8, "window_seconds": 0.3}
+FAST = {"silence_seconds": 1.5, "quiet_seconds": 0.8, "window_seconds": 0.3, "unreported_seconds": 60.0}
 
 
 def _poll(condition, seconds=20.0):
@@ -158,6 +159,24 @@ def test_a_frozen_supervisor_is_noticed_and_taken_in_again_when_it_thaws(serve, 
     orders = [frozen.stdout.readline().split() for _ in range(4)]
     assert ["1", "run"] in orders
     assert ["1", "stop"] in orders
+
+
+def test_a_supervisor_that_stands_still_while_its_connection_lives_counts_as_frozen(serve, join):
+    made, limits = serve()
+    mine = join(made.port, 0, limits)
+    stuck = join(made.port, 1, dataclasses.replace(limits, unreported_seconds=0.5))
+    _poll(lambda: mine.order().action == "run")
+    _run(mine, 0, 1)
+    _poll(made.recoveries)
+    assert (made.recoveries()[0].rank, made.recoveries()[0].reason) == (1, "Frozen")
+    mine.report(_report(0, generation=1, state="idle", heard=mine.order().sequence))
+
+    def goes_on():
+        stuck.report(_report(1, heard=stuck.order().sequence))
+        mine.report(_report(0, generation=1, state="idle", heard=mine.order().sequence))
+        return mine.order().generation == 2
+
+    _poll(goes_on)
 
 
 def test_a_half_open_connection_counts_as_frozen_and_is_closed(serve, join):

@@ -266,10 +266,10 @@ class Coordinator:
         if self._seats.all_stopping():
             self._leave_stopped()
             return
-        # Whoever is absent may be left out in time; a process that is still there may not.
-        is_enough = self._limits.needed <= len(usable) < self._limits.workers
+        # Whoever is absent may be left out in time; a process that is still there may not, and rank 0 never.
+        is_enough = 0 in usable and self._limits.needed <= len(usable) < self._limits.workers
         has_waited = len(ready) == self._limits.workers or self._elapsed() >= self._limits.elastic_timeout_seconds
-        is_complete = ready == usable and len(ready) >= self._limits.needed
+        is_complete = ready == usable and 0 in ready and len(ready) >= self._limits.needed
         if is_complete and has_waited and self._now >= self._not_before:
             self._start(ready)
             return

@@ -46,6 +46,7 @@ class Member:
         self._limits = limits
         self._lock = threading.Lock()
         self._report = report
+        self._reported_at = time.monotonic()
         self._order = messages.Order(message=f"Waiting for rank 0 at {address[0]}:{address[1]}.")
         self._has_order = False
         self._is_connected = False
@@ -61,10 +62,10 @@ class Member:
         self._thread.start()
 
     def report(self, report: messages.MemberReport) -> None:
-        """Tell how it fares; call it as often as you like."""
+        """Tell how it fares, each few seconds at least: whoever does not is left to be taken for frozen."""
         with self._lock:
             is_urgent = any(getattr(report, name) != getattr(self._report, name) for name in _URGENT)
-            self._report = report
+            self._report, self._reported_at = report, time.monotonic()
         if is_urgent:
             self._wake()
 
@@ -120,6 +121,9 @@ class Member:
         pause = _FIRST_PAUSE_SECONDS
         while not self._is_closed:
             self._inbox.clear()
+            if self._stands_still():
+                self._wait(BEAT_SECONDS)
+                continue
             try:
                 with socket.create_connection(self._address, timeout=_CONNECT_SECONDS) as sock:
                     self._talk(sock)
@@ -183,9 +187,15 @@ class Member:
                 raise TimeoutError(f"it was silent for {self._limits.silence_seconds:g} s")
             with self._lock:
                 report = self._report
-            if now - sent_at >= BEAT_SECONDS or _is_urgent(report, sent):
+            if self._stands_still():
+                sent_at = now  # this thread lives, but nobody obeys what it hears
+            elif now - sent_at >= BEAT_SECONDS or _is_urgent(report, sent):
                 sock.sendall(messages.encode(report))
                 sent, sent_at = report, now
+
+    def _stands_still(self) -> bool:
+        with self._lock:
+            return time.monotonic() - self._reported_at > self._limits.unreported_seconds
 
     def _read(self, sock: socket.socket) -> None:
         received = sock.recv(64 * 1024)

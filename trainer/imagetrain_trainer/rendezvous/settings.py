@@ -19,6 +19,7 @@ class Settings:
         skip_poison_batches: whether a step at which the group crashes again and again is left out.
         first_generation: number of the first generation, where earlier attempts have used up some.
         silence_seconds: a supervisor that sent nothing for so long counts as frozen; it reports each half second.
+        unreported_seconds: a supervisor whose own loop stood still for so long falls silent.
         quiet_seconds: one that sent nothing for so long may be about to.
         window_seconds: how long after a first failure its cause is looked for.
         dump_seconds: how long the stacks of a hung group may take.
@@ -35,6 +36,7 @@ class Settings:
     skip_poison_batches: bool = False
     first_generation: int = 1
     silence_seconds: float = 6.0
+    unreported_seconds: float = 10.0
     quiet_seconds: float = 1.5
     window_seconds: float = 1.0
     dump_seconds: float = 3.0
