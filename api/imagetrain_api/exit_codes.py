@@ -67,8 +67,9 @@ OUTCOMES: dict[ExitCode, Outcome] = {
     ExitCode.OUT_OF_MEMORY: Outcome(
         "OutOfMemory", True, "The training process was killed, for memory ran out.", "Raise the memory limit."
     ),
+    # Two groups of one run that start again would fence each other in turn.
     ExitCode.FENCED: Outcome(
-        "Fenced", True, "A newer generation of the run has taken over.", "Nothing to do: that generation goes on."
+        "Fenced", False, "A newer generation of the run has taken over.", "Nothing to do: that generation goes on."
     ),
     ExitCode.BAD_CONFIG: Outcome("BadConfig", False, "The job asks for what cannot be done.", "Correct the manifest."),
     ExitCode.DATA_CORRUPT: Outcome(

@@ -32,6 +32,6 @@ def api_server(kubernetes_api: access.Access, request: pytest.FixtureRequest) ->
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": job_tables.NAMESPACE}},
             crd,
         )
-        kubernetes_api.kubectl("wait", "--for=condition=Established", f"crd/{crd['metadata']['name']}", "--timeout=20s")
+        kubernetes_api.wait_for_definition(crd["metadata"]["name"])
         connections[key] = raw_api.RawApi(kubernetes_api.kubeconfig)
     return connections[key]

@@ -47,7 +47,7 @@ def test_each_exit_code_tells_its_meaning_the_place_and_the_advice(code):
         message=f"{known.meaning} Worker 0 on node node-1: Something in s3://models/x broke.{advice}",
         rank=0,
         exit_code=code,
-        is_permanent=not known.is_retryable or code == exit_codes.ExitCode.FENCED,
+        is_permanent=not known.is_retryable,
         is_disruption=code == exit_codes.ExitCode.PREEMPTED,
     )
 

@@ -48,7 +48,7 @@ def install_rights(cluster: cluster_module.Cluster) -> None:
 def install_kind(cluster: cluster_module.Cluster) -> None:
     """Install the CustomResourceDefinition and the roles of its users, as an administrator does."""
     cluster.kubectl("apply", "--server-side", "--kustomize", str(MANIFESTS / "crd"))
-    cluster.kubectl("wait", "crd/imagetrainingjobs.imagetrain.dev", "--for=condition=Established", "--timeout=30s")
+    cluster.wait_for_definition("imagetrainingjobs.imagetrain.dev")
 
 
 def write_kubeconfig(

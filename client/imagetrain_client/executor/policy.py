@@ -104,7 +104,7 @@ def judge(ends: Sequence[WorkerEnd]) -> Verdict:
 
 def _weight(end: WorkerEnd) -> int:
     code = exit_code_of(end.status)
-    if not exit_codes.OUTCOMES[code].is_retryable or code is ExitCode.FENCED:
+    if not exit_codes.OUTCOMES[code].is_retryable:
         return 0
     if end.status < 0 or code not in (ExitCode.PREEMPTED, ExitCode.PEER_LOST):
         return 1
@@ -183,9 +183,7 @@ def conclude(
         max_restarts: `spec.recovery.maxRestarts`.
         failures_in_a_row: attempts, with this one, that ended without a step more than the one before.
     """
-    # Whoever has fenced this group goes on with the run, and it is no process of this one: they have all ended.
-    is_final = verdict.exit_code in (ExitCode.DONE, ExitCode.FENCED) or not verdict.outcome.is_retryable
-    if is_final:
+    if not verdict.outcome.is_retryable:
         return verdict.exit_code
     if is_stopping:
         return verdict.exit_code if verdict.exit_code in _TELLING_WHEN_STOPPED else ExitCode.PREEMPTED

@@ -309,9 +309,7 @@ def _explain_code(pod: observed.Pod, code: int) -> Failure:
         message=_join(outcome.meaning, _account(pod, code), "" if has_own_advice else outcome.advice),
         rank=pod.rank,
         exit_code=code,
-        # A fenced attempt's own successor starts when it is over, so another group has the run: two that start again
-        # would fence each other in turn.
-        is_permanent=not outcome.is_retryable or code == ExitCode.FENCED,
+        is_permanent=not outcome.is_retryable,
         is_disruption=code == ExitCode.PREEMPTED,
     )
 

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import subprocess
+import time
 from typing import Any
 
 from imagetrain_cluster import errors, tools
@@ -52,7 +53,24 @@ class Access:
         text = self.kubectl("get", kind, "--output=json", f"--selector={selector}", where)
         return list(json.loads(text)["items"])
 
+    def wait_for_definition(self, name: str, *, timeout_seconds: float = 30) -> None:
+        """Wait until the API server serves a CustomResourceDefinition; `kubectl wait` fails where it has no status yet.
+
+        Raises:
+            ClusterError: it did not in time.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while not _is_established(self.get("crd", name)):
+            if time.monotonic() > deadline:
+                raise errors.ClusterError(f"{name} is not served after {timeout_seconds:g} s.")
+            time.sleep(0.1)
+
     def wait_for_deployment(self, namespace: str, name: str, *, timeout_seconds: int) -> None:
         """Wait until a deployment's pods are all ready."""
         timeout = f"--timeout={timeout_seconds}s"
         self.kubectl("rollout", "status", f"deployment/{name}", f"--namespace={namespace}", timeout)
+
+
+def _is_established(definition: dict[str, Any] | None) -> bool:
+    conditions = (definition or {}).get("status", {}).get("conditions") or ()
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)

@@ -202,7 +202,7 @@ def one_line(text: str) -> str:
 def _kind(report: messages.MemberReport, status: int | None) -> Kind:
     if status == ExitCode.PREEMPTED:
         return Kind.PREEMPTED
-    if status is not None and status >= 0 and not _can_go_on(status):
+    if status is not None and status >= 0 and not exit_codes.find_outcome(status).is_retryable:
         return Kind.FINAL
     if report.is_stopping:
         return Kind.PREEMPTED
@@ -211,11 +211,6 @@ def _kind(report: messages.MemberReport, status: int | None) -> Kind:
     if status is not None and (status < 0 or status == ExitCode.OUT_OF_MEMORY):
         return Kind.KILLED
     return Kind.FAILED
-
-
-def _can_go_on(code: int) -> bool:
-    """Tell whether the group may try again in place; a fenced one must not fight the group that took over."""
-    return exit_codes.find_outcome(code).is_retryable and code != ExitCode.FENCED
 
 
 def _describe_end(report: messages.MemberReport, status: int | None, meaning: str) -> str:
