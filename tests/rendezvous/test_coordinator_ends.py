@@ -159,6 +159,17 @@ def test_a_member_that_is_asked_to_stop_lets_the_others_save_and_leaves():
     assert [record.message for record in group.order(0).recoveries] == ["Rank 1 was asked to stop."]
 
 
+def test_the_member_that_was_asked_to_stop_is_named_though_another_ends_first():
+    group = Group(2)
+    group.start()
+    group.report(1, is_stopping=True)
+    group.report(0, state="ended", exit_code=Code.PREEMPTED)
+    group.wait(2)
+    group.report(1, state="ended", exit_code=Code.PREEMPTED)
+    (record,) = group.order(0).recoveries
+    assert (record.rank, record.message) == (1, "Rank 1 was asked to stop.")
+
+
 def test_saving_when_one_is_asked_to_stop_has_a_limit():
     group = Group(2, save_seconds=20)
     group.start()

@@ -44,6 +44,7 @@ class Failure:
         is_in_step: whether `step` was begun and not finished.
         phase: the rank's phase.
         can_heal: whether it is gone when the supervisor is heard of again.
+        was_asked: whether its own supervisor was asked to stop; others stop together with it.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class Failure:
     is_in_step: bool = False
     phase: str = ""
     can_heal: bool = False
+    was_asked: bool = False
 
     @property
     def is_sure(self) -> bool:
@@ -116,7 +118,7 @@ def explain_end(report: messages.MemberReport) -> Failure | None:
         return None
     kind = _kind(report, status)
     if kind == Kind.PREEMPTED:
-        return explain_stop(report.rank)
+        return explain_stop(report.rank, was_asked=report.is_stopping)
     code = ExitCode.INTERNAL if status is None or status < 0 else status
     outcome = exit_codes.find_outcome(code)
     step = max(report.step, report.entered_step)
@@ -141,8 +143,8 @@ def explain_absence(rank: int | None, message: str, *, reason: str = "Lost", can
     return Failure(kind=Kind.GONE, rank=rank, exit_code=code, reason=reason, message=message, can_heal=can_heal)
 
 
-def explain_stop(rank: int, *, can_heal: bool = False) -> Failure:
-    """Return the failure of a supervisor that was asked to stop."""
+def explain_stop(rank: int, *, can_heal: bool = False, was_asked: bool = True) -> Failure:
+    """Return the failure of a rank that stopped, as its supervisor or another one was asked to."""
     return Failure(
         kind=Kind.PREEMPTED,
         rank=rank,
@@ -150,6 +152,7 @@ def explain_stop(rank: int, *, can_heal: bool = False) -> Failure:
         reason=exit_codes.OUTCOMES[ExitCode.PREEMPTED].reason,
         message=f"Rank {rank} was asked to stop.",
         can_heal=can_heal,
+        was_asked=was_asked,
     )
 
 
@@ -175,7 +178,7 @@ def find_cause(failed: Iterable[Failure]) -> Failure | None:
     ordered = list(failed)
     if not ordered:
         return None
-    cause = min(ordered, key=lambda each: each.kind)  # the first of a kind
+    cause = min(ordered, key=lambda each: (each.kind, not each.was_asked))  # the first of a kind
     if cause.kind != Kind.PEER_LOST:
         return cause
     ranks = sorted(each.rank for each in ordered if each.rank is not None)
