@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-import poison_model
+import poison
 from imagetrain_api import exit_codes, job
 from imagetrain_client import manifests
 from imagetrain_trainer.data import reader
@@ -14,7 +14,7 @@ from imagetrain_trainer.storage import store
 from imagetrain_trainer.training import handover, reading
 
 pytestmark = pytest.mark.timeout(300)  # up to three starts of two workers on a busy machine
-SUPPORT = pathlib.Path(poison_model.__file__).parent
+SUPPORT = pathlib.Path(poison.__file__).parent
 RECORD = 17  # of the training split
 
 
@@ -33,8 +33,8 @@ def run_job(imagetrain, write_job, local_data, tmp_path):
         with reader.DatasetReader(store.open_store(str(local_data)), "train") as train:
             images, _ = next(handover.read_batches(train, (8, 8, 1)))
             step = find_step(train, manifests.decode_manifest(manifests.read_manifest(str(path))).spec)
-        name = str(poison_model.digest(images[RECORD]))
-        finished = imagetrain("run", path, "--json", PYTHONPATH=str(SUPPORT), **{poison_model.ENV_POISON: name})
+        name = str(poison.digest(images[RECORD]))
+        finished = imagetrain("run", path, "--json", PYTHONPATH=str(SUPPORT), **{poison.ENV_POISON: name})
         return finished, step
 
     return run

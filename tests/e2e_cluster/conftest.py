@@ -118,6 +118,13 @@ def operator(
 
 
 @pytest.fixture
+def no_operator(_operator_of_session: operator_processes.OperatorProcess) -> None:
+    """End the operator of the other tests, which serves all namespaces."""
+    if _operator_of_session.is_running:
+        _operator_of_session.stop()
+
+
+@pytest.fixture
 def jobs(
     cluster: cluster_module.Cluster,
     namespace: str,

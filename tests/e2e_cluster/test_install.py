@@ -31,7 +31,9 @@ def on_the_machines_python(deployment: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def installed(cluster: cluster_module.Cluster, namespace: str, tmp_path: pathlib.Path) -> collections.abc.Iterator[str]:
+def installed(
+    cluster: cluster_module.Cluster, namespace: str, no_operator: None, tmp_path: pathlib.Path
+) -> collections.abc.Iterator[str]:
     """Install the overlay into a fresh namespace, as its README says; return the namespace."""
     operator_processes.install_kind(cluster)
     for each in operator_processes.build_overlay(cluster, "one-namespace", namespace=namespace):
@@ -67,7 +69,10 @@ def test_operator_as_a_pod_serves_its_namespace_and_no_other(
         ("list", "secrets", "own", "no"),
         ("get", "configmaps", "own", "no"),
         ("create", "pods", "own", "no"),
-        ("delete", "pods", "own", "no"),
+        ("delete", "pods", "own", "yes"),
+        ("delete", "pods", "other", "no"),
+        ("patch", "pods/status", "own", "yes"),
+        ("patch", "pods/status", "other", "no"),
         ("list", "namespaces", "other", "no"),
         ("list", "nodes", "other", "no"),
     ],

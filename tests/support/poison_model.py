@@ -1,23 +1,16 @@
 """A model whose training ends the process at one image: small_cnn behind a layer that looks at each image.
 
-A job names this module in `spec.model.module`. The image is named by the CRC-32 of its bytes, in IMAGETRAIN_POISON.
+A job names this module in `spec.model.module`. `poison.py` names the image.
 """
 
 import os
-import zlib
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+import poison
 from imagetrain_trainer.models import registry, small_cnn
-
-ENV_POISON = "IMAGETRAIN_POISON"
-
-
-def digest(image: np.ndarray) -> int:
-    """Return what names an image (height, width, channels) uint8."""
-    return zlib.crc32(np.ascontiguousarray(image).tobytes())
 
 
 @keras.saving.register_keras_serializable(package="poison")
@@ -34,7 +27,7 @@ class Taster(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
 
 def _taste(images: tf.Tensor) -> None:
     for image in np.round(images.numpy() * 255).astype(np.uint8):
-        if digest(image) == int(os.environ[ENV_POISON]):
+        if poison.digest(image) == int(os.environ[poison.ENV_POISON]):
             os.write(2, b"poison tasted\n")
             os.abort()
 
