@@ -19,16 +19,6 @@ NAME = "digits"
 BACK_SECONDS = 100  # for a group to train again; TensorFlow starts in 10 s on two idle cores, in 30 s on busy ones
 SILENT_SECONDS = 8  # more than a supervisor may be silent (6 s), less than a node (the cluster's 13 s)
 
-SPREAD = [
-    {
-        "maxSkew": 1,
-        "topologyKey": "kubernetes.io/hostname",
-        "whenUnsatisfiable": "DoNotSchedule",
-        "nodeTaintsPolicy": "Honor",
-        "labelSelector": {"matchLabels": {"imagetrain.dev/job": NAME}},
-    }
-]
-
 # Sends a signal to process 1 of a pod: only its node can stop that.
 SIGNAL_SUPERVISOR = """
 import os, pathlib, sys
@@ -55,7 +45,9 @@ def trained(
     """Return the jobs of a namespace where one trains, has a checkpoint, and has a worker on each node."""
     if jobs_of_module.get(NAME) is None:
         recovery = {"forceDeleteAfterSeconds": 5, "maxRestarts": 50}
-        job = jobs_of_module.long(NAME, worker={"topologySpreadConstraints": SPREAD}, recovery=recovery)
+        job = jobs_of_module.long(
+            NAME, worker={"topologySpreadConstraints": cluster_jobs.spread(NAME)}, recovery=recovery
+        )
         job["spec"]["training"]["epochs"] = 5000  # more than any machine does while these tests run
         jobs_of_module.apply(job)
     wait_for_checkpoint(jobs_of_module)

@@ -14,16 +14,6 @@ EPOCHS = 1000  # 5,000 steps: 40 s for one worker on two cores; two are slower t
 BACK_SECONDS = 120  # TensorFlow starts in 10 s on two idle cores, in 30 s on busy ones
 RECOVERY = {"minWorkers": 1, "elasticTimeoutSeconds": 5, "forceDeleteAfterSeconds": 5}
 
-SPREAD = [
-    {
-        "maxSkew": 1,
-        "topologyKey": "kubernetes.io/hostname",
-        "whenUnsatisfiable": "DoNotSchedule",
-        "nodeTaintsPolicy": "Honor",
-        "labelSelector": {"matchLabels": {"imagetrain.dev/job": NAME}},
-    }
-]
-
 Status = dict[str, Any]
 
 
@@ -40,7 +30,7 @@ def nodes(cluster: cluster_module.Cluster) -> collections.abc.Iterator[cluster_m
 def start(jobs: cluster_jobs.ClusterJobs, epochs: int) -> Status:
     """Start an elastic job; return its status once both workers train and it has a checkpoint."""
     training = {"epochs": epochs, "globalBatchSize": 48, "optimizer": {"learningRate": 0.001}, "stepsPerExecution": 2}
-    worker = {"topologySpreadConstraints": SPREAD}
+    worker = {"topologySpreadConstraints": cluster_jobs.spread(NAME)}
     jobs.apply(jobs.build(NAME, worker=worker, training=training, checkpoint={"everySeconds": 2}, recovery=RECOVERY))
     return wait_for_group(jobs, "2/2", after_step=1)
 

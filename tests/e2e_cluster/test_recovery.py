@@ -20,17 +20,6 @@ NAME = "digits"
 EPOCHS = 60  # of the job that is to come to its end: 20 s of training on two cores
 BACK_SECONDS = 100  # for a group to train again; TensorFlow starts in 10 s on two idle cores, in 30 s on busy ones
 
-# Each node has room for both workers, so that they share one when the other is gone.
-SPREAD = [
-    {
-        "maxSkew": 1,
-        "topologyKey": "kubernetes.io/hostname",
-        "whenUnsatisfiable": "DoNotSchedule",
-        "nodeTaintsPolicy": "Honor",  # a dead node does not count
-        "labelSelector": {"matchLabels": {"imagetrain.dev/job": NAME}},
-    }
-]
-
 # Kills the child of the supervisor's fork server: the process that trains.
 KILL_TRAINING = """
 import os, pathlib, signal
@@ -49,7 +38,7 @@ def trained(
 ) -> cluster_jobs.ClusterJobs:
     """Return the jobs of a namespace where one trains and has a checkpoint."""
     if jobs_of_module.get(NAME) is None:
-        job = jobs_of_module.long(NAME, worker={"topologySpreadConstraints": SPREAD})
+        job = jobs_of_module.long(NAME, worker={"topologySpreadConstraints": cluster_jobs.spread(NAME)})
         job["spec"]["training"]["epochs"] = 5000  # more than any machine does while these tests run
         jobs_of_module.apply(job)
     wait_for_checkpoint(jobs_of_module)

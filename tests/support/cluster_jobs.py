@@ -230,6 +230,22 @@ def _digits(text: str) -> str:
     return "".join(character for character in text.partition("/")[0] if character.isdigit())
 
 
+def spread(name: str) -> list[dict[str, Any]]:
+    """Return the `topologySpreadConstraints` of a job with a worker on each node; a dead node does not count.
+
+    Each node of the test cluster has room for two workers, so that they share one when the other is gone.
+    """
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "DoNotSchedule",
+            "nodeTaintsPolicy": "Honor",
+            "labelSelector": {"matchLabels": {"imagetrain.dev/job": name}},
+        }
+    ]
+
+
 def condition_of(status: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return a condition of a status; empty where it is not there."""
     return next((each for each in status.get("conditions", []) if each["type"] == kind), {})
