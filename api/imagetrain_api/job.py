@@ -173,7 +173,10 @@ class RecoverySettings(Document):
         default=60, doc="Longest silence between two steps before the group counts as hung.", minimum=5, maximum=86400
     )
     start_timeout_seconds: int = setting(
-        default=600, doc="Longest time from the start of a worker to its first step.", minimum=10, maximum=86400
+        default=600,
+        doc="Longest time from a worker's start to its first step; a later start may take 5 times the longest so far.",
+        minimum=10,
+        maximum=86400,
     )
     member_timeout_seconds: int = setting(
         default=60,

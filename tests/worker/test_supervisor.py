@@ -199,17 +199,17 @@ def test_process_is_asked_to_save_and_stop_once_it_trains(harness) -> None:
     harness.tick_until(lambda: harness.state == "idle")
 
 
-def test_smaller_generation_has_its_own_ranks_and_step_times(harness) -> None:
+def test_smaller_generation_has_its_own_ranks_and_run_times(harness) -> None:
     harness.run("train")
     harness.tick_until(lambda: harness.state == "running")
-    full = harness.made._step_times
+    full = harness.made._run_times
     assert harness.made.read_progress().workers == 2
     harness.order("stop")
     harness.tick_until(lambda: harness.state == "idle")
     harness.link.now = messages.Order(action="run", generation=2, members=MEMBERS[:1])
     harness.tick_until(lambda: harness.state == "running")
     assert harness.made.read_progress().workers == 1
-    assert harness.made._step_times is not full
+    assert harness.made._run_times is not full
     variables = harness.made._generation._build_variables(messages.Order(generation=3, members=MEMBERS[::-1]))
     assert variables[names.ENV_RANK] == "1"  # of the worker of rank 0, which is the second member there
     harness.made._generation.kill()

@@ -9,10 +9,25 @@ RECOVERY = job.RecoverySettings(step_timeout_seconds=60, start_timeout_seconds=6
 SLEEPING = process_state.ProcessState(state="S", cpu_seconds=0.0, threads=9)
 
 
-def judge(phase: str, silent: silence.Silence, *, wait: str = "", step_limit: float = 60.0, state: str = "S"):
+def judge(
+    phase: str,
+    silent: silence.Silence,
+    *,
+    wait: str = "",
+    step_limit: float = 60.0,
+    start_limit: float = 600.0,
+    state: str = "S",
+):
     report = progress.Progress(rank=3, phase=phase, step=41, waiting_for=wait)
     process = process_state.ProcessState(state=state, cpu_seconds=1.0, threads=9)
-    return watchdog.find_hang(report, RECOVERY, silent=silent, process=process, step_limit_seconds=step_limit)
+    return watchdog.find_hang(
+        report,
+        RECOVERY,
+        silent=silent,
+        process=process,
+        step_limit_seconds=step_limit,
+        start_limit_seconds=start_limit,
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,18 +128,33 @@ def test_step_deadline_of_fast_steps_has_a_floor_and_of_slow_ones_the_jobs_limit
 
 
 def test_next_generation_knows_the_step_deadline_from_the_one_before() -> None:
-    times = silence.StepTimes()
+    times = silence.RunTimes()
     play(watchdog.Watch(RECOVERY, times, started_at=0.0), stepping(20))
     next_one = watchdog.Watch(RECOVERY, times, started_at=100.0)
     verdict, at = play(next_one, itertools.chain(stepping(3), hanging(2, 1000)), since=100.0)
     assert (verdict.suspect, at) == ("step", pytest.approx(102.0 + 20.0, abs=0.3))
 
 
-def test_first_step_of_a_generation_may_compile_as_long_as_a_start_may_take() -> None:
-    times = silence.StepTimes()
+def test_first_start_may_take_what_the_job_allows_and_the_next_ones_what_it_took() -> None:
+    times = silence.RunTimes()
+    assert play(watchdog.Watch(RECOVERY, times, started_at=0.0), hanging(0, 5990))[0] is None
+    play(
+        watchdog.Watch(RECOVERY, times, started_at=0.0), [*hanging(0, 200), *stepping(20)]
+    )  # the first step ends after 21 s
+    verdict, at = play(watchdog.Watch(RECOVERY, times, started_at=0.0), hanging(19, 2000))
+    assert (verdict.suspect, at) == ("start", pytest.approx(5 * 21.0, abs=0.3))
+    assert "this run's own starts allow 105 s" in verdict.message
+
+
+def test_start_deadline_of_fast_starts_has_a_floor_and_is_the_jobs_while_others_are_waited_for() -> None:
+    times = silence.RunTimes()
     play(watchdog.Watch(RECOVERY, times, started_at=0.0), stepping(20))
-    verdict, _ = play(watchdog.Watch(RECOVERY, times, started_at=0.0), hanging(19, 5990))
-    assert verdict is None
+    _, at = play(watchdog.Watch(RECOVERY, times, started_at=0.0), hanging(19, 1000))
+    assert at == pytest.approx(silence.START_FLOOR_SECONDS, abs=0.3)
+    slow = silence.Silence(start_seconds=599)
+    for phase, wait in (("starting", "peers"), ("starting", "storage"), ("training", "input")):
+        assert judge(phase, slow, wait=wait, start_limit=60.0) is None
+    assert judge("training", slow, start_limit=60.0).suspect == "start"
 
 
 @pytest.mark.parametrize("jump", [-86400.0, 86400.0])

@@ -38,7 +38,7 @@ class Generation:
         starter: training_process.Starter,
         variables: Mapping[str, str],
         *,
-        step_times: silence.StepTimes,
+        run_times: silence.RunTimes,
         now: float,
     ) -> None:
         """Start it.
@@ -48,7 +48,7 @@ class Generation:
             order: names the generation and its members.
             starter: starts the process.
             variables: the supervisor's environment.
-            step_times: of the generations before, and given those of this one.
+            run_times: of the generations before, and given those of this one.
             now: monotonic clock, as of `tick`.
 
         Raises:
@@ -64,7 +64,7 @@ class Generation:
         self._block_path = worker.work_dir / "progress.block"
         self._block = progress_block.ProgressBlock(self._block_path, create=True)
         self._memory_kills = out_of_memory.KillCounter()
-        self._watch = watchdog.Watch(worker.config.job.spec.recovery, step_times, started_at=now)
+        self._watch = watchdog.Watch(worker.config.job.spec.recovery, run_times, started_at=now)
         self.stacks: stack_taking.StackTaking | None = None
         self._is_asked = False
         # What the supervisor knows better than the process: its rank is that of the full group.

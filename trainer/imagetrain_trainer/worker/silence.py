@@ -14,6 +14,8 @@ from imagetrain_trainer.worker import process_state
 
 STEP_FLOOR_SECONDS = 10.0  # no step counts as hung before
 _STEP_FACTOR = 20  # times the median execution
+START_FLOOR_SECONDS = 60.0  # no start counts as hung before: the next one may meet a busier machine
+_START_FACTOR = 5  # times the longest start
 _FEWEST_EXECUTIONS = 5  # before the run's own figures count
 _KEPT_EXECUTIONS = 256
 _MAX_TICK_SECONDS = 1.0  # a supervisor that observes less often was not running
@@ -43,35 +45,47 @@ class Silence:
     has_evaluated: bool = False
 
 
-class StepTimes:
-    """How long this run's executions of steps take; the generations of one supervisor share it."""
+class RunTimes:
+    """How long this run's starts and executions of steps take; the generations of one supervisor share it."""
 
     def __init__(self) -> None:
-        self._seconds: collections.deque[float] = collections.deque(maxlen=_KEPT_EXECUTIONS)
+        self._steps: collections.deque[float] = collections.deque(maxlen=_KEPT_EXECUTIONS)
+        self._longest_start = 0.0
 
-    def add(self, seconds: float) -> None:
+    def add_step(self, seconds: float) -> None:
         """Count one execution."""
-        self._seconds.append(seconds)
+        self._steps.append(seconds)
 
-    def limit_seconds(self, recovery: job.RecoverySettings) -> float:
+    def add_start(self, seconds: float) -> None:
+        """Count one start, up to its first step."""
+        self._longest_start = max(self._longest_start, seconds)
+
+    def step_limit_seconds(self, recovery: job.RecoverySettings) -> float:
         """Return how long an execution may take: 20 times the median, at least 10 s, at most what the job allows."""
         allowed = float(recovery.step_timeout_seconds)
-        if len(self._seconds) < _FEWEST_EXECUTIONS:
+        if len(self._steps) < _FEWEST_EXECUTIONS:
             return allowed
-        return min(allowed, max(STEP_FLOOR_SECONDS, _STEP_FACTOR * statistics.median(self._seconds)))
+        return min(allowed, max(STEP_FLOOR_SECONDS, _STEP_FACTOR * statistics.median(self._steps)))
+
+    def start_limit_seconds(self, recovery: job.RecoverySettings) -> float:
+        """Return how long a start may take: five times the longest, at least 60 s, at most what the job allows."""
+        allowed = float(recovery.start_timeout_seconds)
+        if not self._longest_start:
+            return allowed
+        return min(allowed, max(START_FLOOR_SECONDS, _START_FACTOR * self._longest_start))
 
 
 class SilenceMeter:
     """Follows one training process; `observe` it a few times a second."""
 
-    def __init__(self, step_times: StepTimes, *, started_at: float) -> None:
+    def __init__(self, run_times: RunTimes, *, started_at: float) -> None:
         """Begin.
 
         Args:
-            step_times: given every execution that is seen to end.
+            run_times: given every start and execution that is seen to end.
             started_at: when the process was started, on the clock of `observe`.
         """
-        self._step_times = step_times
+        self._run_times = run_times
         self._seen_at = started_at
         self._now = 0.0  # seconds that count since the start
         self._reported_at = self._began_at = 0.0
@@ -99,8 +113,10 @@ class SilenceMeter:
         self._reported_at = self._now
         is_same_phase = before.phase == report.phase and before.updated_at > 0
         if report.phase == "training" and is_same_phase and report.step > before.step:
-            if self._has_stepped:  # the first one's time is the compiler's
-                self._step_times.add(self._now - since)
+            if self._has_stepped:
+                self._run_times.add_step(self._now - since)
+            else:  # its time is the compiler's
+                self._run_times.add_start(self._now - self._began_at)
             self._has_stepped = True
         if report.phase == "evaluating" and is_same_phase and report.updated_at > before.updated_at:
             self._has_evaluated = True

@@ -84,7 +84,7 @@ class Supervisor:
         self._group = group
         self._clock = clock
         self._reaper = reaper.Reaper(clock)
-        self._step_times = silence.StepTimes()
+        self._run_times = silence.RunTimes()
         self._size = 0  # of the newest generation
         self._generation: generation.Generation | None = None
         self._started = 0  # newest generation whose process was started here
@@ -196,12 +196,12 @@ class Supervisor:
         size, full = len(order.members), len(self._worker.config.endpoints)
         logger.info("generation %d starts with %d of %d worker(s)", order.generation, size, full)
         if size != self._size:  # a step of a smaller group takes longer
-            self._size, self._step_times = size, silence.StepTimes()
+            self._size, self._run_times = size, silence.RunTimes()
         self._started, self._generation = order.generation, None
         self._start_failure = None
         try:
             self._generation = generation.Generation(
-                self._worker, order, self._starter, self._variables, step_times=self._step_times, now=now
+                self._worker, order, self._starter, self._variables, run_times=self._run_times, now=now
             )
         except (OSError, training_process.StartError) as error:
             message = f"The training process cannot be started in {self._worker.work_dir}: {error}"

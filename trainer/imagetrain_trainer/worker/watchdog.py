@@ -8,6 +8,7 @@ from imagetrain_trainer.worker import process_state, silence
 _BEAT_LIMIT_SECONDS = 5.0  # ten beats (training/reporter.py)
 _STOPPED_LIMIT_SECONDS = 2.0  # a debugger or a snapshot of the machine is gone by then
 _ENTERING = ("starting", "training")
+_WAITING = ("input", "storage", "peers")
 _SUSPICIONS = {"evaluating": "evaluation", "checkpointing": "checkpoint"}  # the rest of the phases: export
 
 
@@ -28,18 +29,18 @@ class Watch:
     """Watches one training process: `observe` a few times a second, on any monotonic clock."""
 
     def __init__(
-        self, recovery: job.RecoverySettings, step_times: silence.StepTimes | None = None, *, started_at: float
+        self, recovery: job.RecoverySettings, run_times: silence.RunTimes | None = None, *, started_at: float
     ) -> None:
         """Begin.
 
         Args:
             recovery: the job's limits.
-            step_times: those of the generations before, so that the step deadline is known at once.
+            run_times: those of the generations before, so that the deadlines are known at once.
             started_at: when the process was started, on the clock of `observe`.
         """
         self._recovery = recovery
-        self._step_times = step_times or silence.StepTimes()
-        self._meter = silence.SilenceMeter(self._step_times, started_at=started_at)
+        self._run_times = run_times or silence.RunTimes()
+        self._meter = silence.SilenceMeter(self._run_times, started_at=started_at)
         self._silence = silence.Silence()
 
     @property
@@ -58,8 +59,14 @@ class Watch:
             now: the clock.
         """
         self._silence = self._meter.observe(report, process, now)
-        step_limit = self._step_times.limit_seconds(self._recovery)
-        return find_hang(report, self._recovery, silent=self._silence, process=process, step_limit_seconds=step_limit)
+        return find_hang(
+            report,
+            self._recovery,
+            silent=self._silence,
+            process=process,
+            step_limit_seconds=self._run_times.step_limit_seconds(self._recovery),
+            start_limit_seconds=self._run_times.start_limit_seconds(self._recovery),
+        )
 
 
 def find_hang(
@@ -69,25 +76,26 @@ def find_hang(
     silent: silence.Silence,
     process: process_state.ProcessState | None,
     step_limit_seconds: float,
+    start_limit_seconds: float,
 ) -> Verdict | None:
     """Tell whether a training process stands still, or was silent for longer than its phase allows.
 
     A process whose heart does not beat but that computes may be in a long native call that keeps the interpreter's
-    lock; it has its phase's time. Steps that wait for input have the time that the job allows, for the storage may come
-    back; others have the run's own, `step_limit_seconds`. What compiles first has the start's time, and so have
-    checkpoints and publishing, which do work of unknown length in one go.
+    lock; it has its phase's time. A start and its steps have the run's own time, `start_limit_seconds` and
+    `step_limit_seconds`; or what the job allows while they wait for storage, which may come back, and while a start
+    waits for its peers, each of which is watched where it runs. Checkpoints and publishing do work of unknown length in
+    one go: they have the time that the job allows a start.
     """
     # TensorFlow joins the group in a native call that keeps the interpreter's lock until every peer is there.
     is_joining = report.phase == "starting" and report.waiting_for == "peers"
     if (freeze := _explain_freeze(silent, process, has_heart=not is_joining)) is not None:
         return Verdict(suspect="frozen", message=f"Rank {report.rank} {freeze}.")
     if report.phase in _ENTERING and not silent.has_stepped:
-        return _judge(report, "start", silent.start_seconds, recovery.start_timeout_seconds, "startTimeoutSeconds")
+        limits = start_limit_seconds, recovery.start_timeout_seconds
+        return _judge_shorter(report, "start", silent.start_seconds, limits, "startTimeoutSeconds")
     if report.phase == "training":
-        allowed, own = recovery.step_timeout_seconds, step_limit_seconds
-        if own >= allowed or report.waiting_for in ("input", "storage"):
-            return _judge(report, "step", silent.report_seconds, allowed, "stepTimeoutSeconds")
-        return _judge(report, "step", silent.report_seconds, own, "")
+        limits = step_limit_seconds, recovery.step_timeout_seconds
+        return _judge_shorter(report, "step", silent.report_seconds, limits, "stepTimeoutSeconds")
     if report.phase == "evaluating" and silent.has_evaluated:
         limit = recovery.step_timeout_seconds
         return _judge(report, "evaluation", silent.report_seconds, limit, "stepTimeoutSeconds")
@@ -108,11 +116,22 @@ def _explain_freeze(
     return f"stood still {seconds}, for a native call keeps the interpreter's lock and uses no processor"
 
 
+def _judge_shorter(
+    report: progress.Progress, suspect: str, seconds: float, limits: tuple[float, float], setting: str
+) -> Verdict | None:
+    """Judge by the run's own limit or, while others are waited for, by the job's."""
+    own, allowed = limits
+    if own >= allowed or report.waiting_for in _WAITING:
+        return _judge(report, suspect, seconds, allowed, setting)
+    return _judge(report, suspect, seconds, own, "")
+
+
 def _judge(report: progress.Progress, suspect: str, seconds: float, limit: float, setting: str) -> Verdict | None:
     if seconds <= limit:
         return None
     detail = f" ({report.detail})" if report.detail else ""
     what = f"took {seconds:.0f} s to start" if suspect == "start" else f"reported nothing for {seconds:.0f} s"
     wait = f" and waiting for {report.waiting_for}" if report.waiting_for else ""
-    rule = f"recovery.{setting} allows {limit:.0f} s" if setting else f"this run's own steps allow {limit:.0f} s"
+    own = "starts" if suspect == "start" else "steps"
+    rule = f"recovery.{setting} allows {limit:.0f} s" if setting else f"this run's own {own} allow {limit:.0f} s"
     return Verdict(suspect=suspect, message=f"Rank {report.rank} {what} while {report.phase}{detail}{wait} ({rule}).")
