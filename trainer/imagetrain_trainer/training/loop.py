@@ -121,7 +121,7 @@ class TrainingLoop:
                 raise errors.PreemptedError(f"Stopped at step {self.state.step}; the checkpoint is saved.")
             is_best = self._finish_epoch() if self._is_validation_due() else False
             if decided.save or is_best:
-                self._save()
+                self._save(is_needed=is_best)
         self._save(is_last=True)
 
     @contextlib.contextmanager
@@ -307,13 +307,14 @@ class TrainingLoop:
         if self._spec.training.batch_normalization == "local":
             state.average_statistics(self._group.strategy, self.model)
 
-    def _save(self, *, is_last: bool = False, is_stopped: bool = False) -> None:
+    def _save(self, *, is_needed: bool = False, is_last: bool = False, is_stopped: bool = False) -> None:
         """Begin to save a checkpoint; every worker calls it at the same step. The last one is complete on return."""
         report = self._around.report
         report.enter("checkpointing")
         if self._saves.saved_step != self.state.step:
             self._settle_statistics()
-            self._saves.save(dataclasses.replace(self.state, timeline=report.timeline(is_stopped=is_stopped)))
+            current = dataclasses.replace(self.state, timeline=report.timeline(is_stopped=is_stopped))
+            self._saves.save(current, is_needed=is_needed or is_last)
         if is_last:
             self._saves.finish()  # what is left to do is no step, and no step's time is set for it
         else:

@@ -72,6 +72,7 @@ class RunSaves:
         self._seconds_before = 0.0
         self._started_at = self._saved_at = time.monotonic()
         self._saved_step: int | None = None
+        self._copied_step = 0
         self._told_step: int | None = None
         self._stalls = 0
         self._stall_seconds = 0.0
@@ -122,11 +123,16 @@ class RunSaves:
         return cadence.steps_to_save(self._settings, step)
 
     def is_due(self, step: int) -> bool:
-        """Tell whether to save at `step`, as the chief's clock sees it; never while a save is in flight."""
-        if self._saver is None or self._saver.is_busy:
+        """Tell whether to save at `step`, as the chief's clock sees it.
+
+        Never while a save is in flight, unless that one is held up: then a local copy is due.
+        """
+        saver = self._saver
+        if saver is None or (saver.is_busy and not (saver.is_held_up and saver.can_copy)):
             return False
         if self._settings.every_steps is not None:
-            return step // self._settings.every_steps > (self._saved_step or 0) // self._settings.every_steps
+            newest = max(self._saved_step or 0, self._copied_step)
+            return step // self._settings.every_steps > newest // self._settings.every_steps
         now = time.monotonic()
         interval = cadence.choose_interval(
             self._settings,
@@ -136,8 +142,13 @@ class RunSaves:
         )
         return now - self._saved_at >= interval
 
-    def save(self, current: run_state.RunState) -> None:
+    def save(self, current: run_state.RunState, *, is_needed: bool) -> None:
         """Begin to save the state; the caller has settled the variables. Returns when they may change again.
+
+        Args:
+            current: where the run stands.
+            is_needed: the checkpoint must come to be, however long that takes; else a local copy does while an upload
+                is held up.
 
         Raises:
             FencedError: another worker group has taken over the run.
@@ -147,6 +158,12 @@ class RunSaves:
         started_at = time.monotonic()
         seconds = self._seconds_before + started_at - self._started_at
         host = dataclasses.replace(current, seconds=round(seconds, 3)).as_json()
+        if self._saver.is_held_up and not is_needed:
+            if self._saver.can_copy and self._saver.copy(current.step, state.HostArrays(self._variables), host):
+                logger.info("step %d is kept on the worker's own disk while an upload is held up", current.step)
+            self._copied_step, self._saved_at = current.step, time.monotonic()
+            self._note_stall(self._saved_at - started_at)
+            return
         log = self._event_log
         files = log.read() if log is not None else ()
         self._saver.save(

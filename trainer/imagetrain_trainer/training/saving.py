@@ -6,6 +6,9 @@ share in parts, and on the chief, once every share is there, the manifest.
 One state is in flight at most, and one more may wait in the other buffer. A save that is merely due by the clock is
 postponed while anything is in flight (`is_busy`): it would only be older than the one taken after it. A save that must
 be (the best epoch, the last step) takes the second buffer, and waits when that is taken too; so none is ever dropped.
+
+While the storage is away or slow, what is in flight stays there (`is_held_up`). Local copies go on meanwhile (`copy`),
+so that a group that loses a worker in such a time does not fall back behind its beginning.
 """
 
 import dataclasses
@@ -27,6 +30,7 @@ PATIENCE_SECONDS = 600.0  # how long storage may be away before the run fails; t
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 5.0
 _BUFFERS = 2
+HELD_UP_SECONDS = 10.0  # an upload that takes longer waits for the storage, or is large
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,7 @@ class Saver:
         self._pending = 0
         self._error: Exception | None = None
         self._has_warned_of_difference = False
+        self._began_at: float | None = None
         self.complete_step: int | None = None
         self.background_seconds = 0.0
         self._thread = threading.Thread(target=self._work, name="checkpoint-saver", daemon=True)
@@ -97,6 +102,32 @@ class Saver:
     def is_busy(self) -> bool:
         """Whether a state is in flight."""
         return self._pending > 0
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the state in flight has been so for `HELD_UP_SECONDS`."""
+        began_at = self._began_at
+        return began_at is not None and time.monotonic() - began_at >= HELD_UP_SECONDS
+
+    @property
+    def can_copy(self) -> bool:
+        """Whether `copy` can keep a state now: this worker keeps copies, and a buffer is free."""
+        return self._copies is not None and (bool(self._free) or self._made < _BUFFERS)
+
+    def copy(self, step: int, arrays: state_layout.Arrays, host: dict[str, Any]) -> bool:
+        """Keep the state on this worker's disk and nowhere else; return whether it is there now.
+
+        For the time that uploads are held up: it writes while training waits. Raises as `save`.
+        """
+        assert self._copies is not None, "can_copy comes first"
+        buffer = self._take_buffer()
+        try:
+            buffer.fill(arrays)
+            return self._copies.write(*self._describe(step, host, buffer))
+        finally:
+            with self._changed:
+                self._free.append(buffer)
+                self._changed.notify_all()
 
     def save(
         self,
@@ -168,7 +199,7 @@ class Saver:
             self._free.append(buffer)
             self._changed.notify_all()
         while (snapshot := self._queue.get()) is not None and not self._closing.is_set():
-            started_at = time.monotonic()
+            started_at = self._began_at = time.monotonic()
             failure: Exception | None = None
             try:
                 self._write(snapshot)
@@ -179,19 +210,25 @@ class Saver:
                 if failure is None:
                     self.complete_step = snapshot.step
                 self.background_seconds += time.monotonic() - started_at
+                self._began_at = None
                 self._pending -= 1
                 self._free.append(snapshot.buffer)
                 self._changed.notify_all()
             if failure is not None:
                 return
 
-    def _write(self, snapshot: _Snapshot) -> None:
-        files = list(snapshot.buffer.files())
+    def _describe(
+        self, step: int, host: dict[str, Any], buffer: state_layout.StateBuffer
+    ) -> tuple[checkpoint_manifest.Manifest, list[memoryview]]:
+        files = list(buffer.files())
         shards = tuple(
             checkpoints.describe_shard(file.key, data) for file, data in zip(self._layout.files, files, strict=True)
         )
-        place = checkpoints.Place(snapshot.step, self._share.generation)
-        manifest = self._saved.build_manifest(place, shards, snapshot.host, workers=self._share.workers)
+        place = checkpoints.Place(step, self._share.generation)
+        return self._saved.build_manifest(place, shards, host, workers=self._share.workers), files
+
+    def _write(self, snapshot: _Snapshot) -> None:
+        manifest, files = self._describe(snapshot.step, snapshot.host, snapshot.buffer)
         if self._copies is not None:
             self._copies.write(manifest, files)
         self._persist(lambda: self._upload(manifest, files))
