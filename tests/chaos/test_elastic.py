@@ -23,6 +23,7 @@ def test_group_goes_on_smaller_and_grows_again_and_trains_on_every_image_once_an
     ended = elastic.train(tmp_path / "many", numbered, seed=1, is_disturbed=True, workers=workers, fewest=fewest)
     assert ended.sizes == (fewest, workers)
     assert ended.trace.sizes() == [workers, fewest, workers]
+    assert ended.state.group_sizes == (workers, fewest, workers)
     assert not ended.trace.find_faults()
     trained = ended.trace.trained()
     assert sorted(trained) == list(range(elastic.EPOCHS * jobs.STEPS_PER_EPOCH))

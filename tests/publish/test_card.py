@@ -44,6 +44,15 @@ def test_names_from_users_cannot_break_the_markdown():
     assert r"| note | x\|y \|z |" in text
 
 
+def test_lists_are_lists_and_shapes_are_shapes():
+    sizes = [{"from_step": 1, "workers": 4}, {"from_step": 121, "workers": 2}]
+    text = build(training={"skipped_steps": [12, 40], "group_sizes": sizes, "model": {"inputShape": [28, 28, 1]}})
+    plain = text.replace("\\", "")
+    assert "| skipped_steps | 12; 40 |" in plain
+    assert "| group_sizes | from_step 1, workers 4; from_step 121, workers 2 |" in plain
+    assert "| model.inputShape | 28 x 28 x 1 |" in text
+
+
 def test_many_classes_are_cut_and_the_weakest_is_named():
     classes = tuple(f"c{index}" for index in range(60))
     recall = [0.5 + index / 200 for index in range(60)]

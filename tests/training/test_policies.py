@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 from imagetrain_api import training_settings as ts
@@ -67,6 +68,17 @@ def test_run_state_survives_json() -> None:
         history=({"epoch": 1, "loss": 0.1},),
         confusion=((1, 2), (3, 4)),
         seconds=2.5,
+        group_sizes=((0, 2), (12, 1)),
         timeline={"end": 3.0, "columns": [{"training": 3.0}]},
     )
     assert run_state.from_json(json.loads(json.dumps(state.as_json()))) == state
+
+
+def test_run_state_knows_when_the_group_had_another_size() -> None:
+    state = run_state.RunState().with_workers(4)
+    assert state.group_sizes == ((0, 4),)
+    same = dataclasses.replace(state, step=10).with_workers(4)
+    assert same.group_sizes == ((0, 4),)
+    smaller = same.with_workers(3).with_workers(2)  # the group of three made no step
+    assert smaller.group_sizes == ((0, 4), (10, 2))
+    assert smaller.with_workers(4).group_sizes == ((0, 4),)

@@ -14,11 +14,19 @@ from imagetrain_trainer.training import checkpoints
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FinalState:
-    """The last checkpoint of a run, and the losses of its epochs."""
+    """The last checkpoint of a run.
+
+    Attributes:
+        step: of it.
+        arrays: every variable.
+        validation_losses: one an epoch.
+        group_sizes: workers of the group, for each change.
+    """
 
     step: int
     arrays: Mapping[str, npt.NDArray[Any]]
     validation_losses: tuple[float, ...]
+    group_sizes: tuple[int, ...]
 
 
 def load(output_uri: str, run_id: str) -> FinalState:
@@ -35,6 +43,7 @@ def load(output_uri: str, run_id: str) -> FinalState:
         step=checkpoint.step,
         arrays=checkpoint.arrays,
         validation_losses=tuple(record["validation_loss"] for record in checkpoint.host["history"]),
+        group_sizes=tuple(workers for _, workers in checkpoint.host["group_sizes"]),
     )
 
 

@@ -164,9 +164,17 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
         name = f"{prefix}.{key}" if prefix else key
         if isinstance(value, Mapping):
             rows += flatten(value, name)
+        elif isinstance(value, list | tuple) and not key.lower().endswith("shape"):
+            rows.append((name, "; ".join(map(_format_item, value)) or "-"))
         else:
             rows.append((name, figures.format_value(value)))
     return rows
+
+
+def _format_item(item: object) -> str:
+    if isinstance(item, Mapping):
+        return ", ".join(f"{key} {figures.format_value(value)}" for key, value in item.items())
+    return figures.format_value(item)
 
 
 def escape(text: str) -> str:

@@ -323,7 +323,7 @@ class TrainingLoop:
     def _restore(self) -> None:
         report = self._around.report
         report.publish(total_epochs=self._spec.training.epochs, total_steps=self._total_steps)
-        self.state = self._saves.restore()
+        self.state = self._saves.restore().with_workers(self._group.workers)
         if self.state.step == 0:
             initial_values.share(self._group.strategy, self._group.rank, self._group.workers, self._variables)
         self._settle_plan()

@@ -41,6 +41,7 @@ class RunState:
         confusion: newest validation confusion matrix, rows are labels.
         skipped_steps: steps, from 1, that were left out.
         seconds: wall time of all starts together, up to the newest save.
+        group_sizes: (steps finished, workers) of each change of the group's size, the first start included.
         timeline: what that time went to (`timeline.Recorder.snapshot`), as of the newest save; empty: not known.
     """
 
@@ -52,7 +53,15 @@ class RunState:
     confusion: tuple[tuple[int, ...], ...] = ()
     skipped_steps: tuple[int, ...] = ()
     seconds: float = 0.0
+    group_sizes: tuple[tuple[int, int], ...] = ()
     timeline: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def with_workers(self, workers: int) -> "RunState":
+        """Return the state with the size of the group that goes on from here."""
+        sizes = tuple(size for size in self.group_sizes if size[0] < self.step)
+        if not sizes or sizes[-1][1] != workers:
+            sizes = (*sizes, (self.step, workers))
+        return dataclasses.replace(self, group_sizes=sizes)
 
     def as_json(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -70,5 +79,6 @@ def from_json(document: dict[str, Any]) -> RunState:
         confusion=tuple(tuple(row) for row in document["confusion"]),
         skipped_steps=tuple(document.get("skipped_steps", ())),
         seconds=document.get("seconds", 0.0),  # checkpoints of version 1 have none
+        group_sizes=tuple((int(step), int(workers)) for step, workers in document.get("group_sizes", ())),
         timeline=document.get("timeline", {}),
     )
