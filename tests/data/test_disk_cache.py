@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pathlib
 import random
 import tempfile
 import time
@@ -15,6 +16,10 @@ import cache_processes
 from imagetrain_trainer.data import disk_cache
 
 
+def count_open_files():
+    return len(list(pathlib.Path("/proc/self/fd").iterdir()))
+
+
 def test_what_was_put_is_found_by_any_later_cache_of_the_scope(tmp_path):
     cache = cache_folders.open_cache(tmp_path / "cache")
     assert cache.get("train-0/0-5") is None
@@ -26,6 +31,39 @@ def test_what_was_put_is_found_by_any_later_cache_of_the_scope(tmp_path):
     assert later.counters == disk_cache.CacheCounters(hits=2, misses=1, hit_bytes=5)
     assert cache.counters == disk_cache.CacheCounters(hits=1, misses=1, hit_bytes=5, puts=2, put_bytes=5)
     assert cache.used_bytes == later.used_bytes == cache_folders.disk_bytes(tmp_path)
+
+
+def test_an_open_entry_is_read_in_parts_and_outlives_its_eviction(tmp_path):
+    cache = cache_folders.open_cache(tmp_path / "cache")
+    assert cache.open("k") is None
+    cache.put("k", b"0123456789")
+    entry = cache.open("k")
+    cache.discard("k")
+    assert cache.open("k") is None
+    assert (entry.size_bytes, bytes(entry.read(0, 4)), bytes(entry.read(7, 3))) == (10, b"0123", b"789")
+    assert cache.counters == disk_cache.CacheCounters(hits=1, misses=2, hit_bytes=10, puts=1, put_bytes=10)
+
+
+def test_an_open_entry_closes_its_file_with_its_last_reference(tmp_path):
+    cache = cache_folders.open_cache(tmp_path / "cache")
+    cache.put("k", b"0123456789")
+    before = count_open_files()
+    entries = [cache.open("k") for _ in range(5)]
+    assert count_open_files() == before + 5
+    del entries
+    assert count_open_files() == before
+
+
+def test_what_cannot_be_an_entry_is_not_opened_and_goes(tmp_path):
+    cache = cache_folders.open_cache(tmp_path / "cache")
+    cache.put("k", b"0123456789")
+    ((path,), _) = cache_folders.files_of(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])  # its head tells another size
+    before = count_open_files()
+    assert cache.open("k") is None
+    assert not path.exists()
+    assert cache.counters.damaged == 1
+    assert count_open_files() == before
 
 
 def test_data_sets_share_a_folder_and_see_only_their_own(tmp_path):

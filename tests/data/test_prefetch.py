@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 import shutil
 import threading
 import time
@@ -9,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+import cache_folders
 import random_records
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import block_reads, blocks, dataset, disk_cache, prefetch, reader, sampler, shard_index
@@ -187,6 +189,21 @@ def test_a_wrong_cache_entry_is_read_again_and_forgotten(folder, tmp_path):
         again.need(ids, 0.0)
         assert again.take(0) == first
         assert cache.get(key) is None
+
+
+def test_a_cache_entry_that_is_cut_while_it_is_open_costs_a_request(folder, tmp_path):
+    ids, options = np.arange(40), reader.CacheOptions(folder=tmp_path / "cache", max_bytes=10**9)
+    with reader.DatasetReader(store.open_store(str(folder)), "train", reader.ReaderOptions(cache=options)) as records:
+        filling = block_reads.BlockRead(records.origin, 0)
+        filling.need(ids, 0.0)
+        first = [filling.take(number) for number in ids]
+        wait_until(lambda: records.counters.cache.puts >= 1)
+        cached = block_reads.BlockRead(records.origin, 0)
+        cached.need(ids, 0.0)
+        assert cached.take(0) == first[0]
+        for path in cache_folders.files_of(tmp_path)[0]:
+            os.truncate(path, 100)
+        assert [cached.take(number) for number in ids] == first
 
 
 def test_a_reader_may_be_told_what_to_keep_in_memory(folder):

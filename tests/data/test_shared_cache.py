@@ -13,7 +13,7 @@ import cache_readers
 import random_records
 import waiting
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import block_reads, disk_cache, reader
+from imagetrain_trainer.data import block_reads, cell_cache, disk_cache, reader
 from imagetrain_trainer.storage import store
 
 RECORDS, RECORD_BYTES = 700, 64 * 1024  # 44 MiB, in six blocks
@@ -77,7 +77,7 @@ def shared(folder, tmp_path):
         other = disk_cache.DiskCache(tmp_path / "cache", 10**9, records.dataset.digest)
         shard = records.dataset.splits["train"].shards[0]
         entries = records.origin.indexes.entries(0)[slice(*records.layout.block_range(0))]
-        last = entries[block_reads.cut(entries, block_reads.CACHED_CELL_BYTES)[1] - 1]
+        last = entries[block_reads.cut(entries, cell_cache.CELL_BYTES)[1] - 1]
         stop = int(last["offset"]) + int(last["length"])
         content = (folder / shard.key).read_bytes()[:stop]
         yield records, other, f"{shard.key}/0-{stop}", content
@@ -85,7 +85,7 @@ def shared(folder, tmp_path):
 
 @pytest.fixture
 def patient(monkeypatch):
-    monkeypatch.setattr(block_reads, "CLAIM_SECONDS", 60.0)
+    monkeypatch.setattr(cell_cache, "CLAIM_SECONDS", 60.0)
 
 
 def begin(records):
@@ -118,7 +118,7 @@ def test_a_cell_whose_fetcher_ended_without_it_is_fetched(shared):
 
 def test_no_cell_is_waited_for_longer_than_its_time(shared, monkeypatch):
     records, other, key, _ = shared
-    monkeypatch.setattr(block_reads, "CLAIM_SECONDS", 0.1)
+    monkeypatch.setattr(cell_cache, "CLAIM_SECONDS", 0.1)
     with other.claim(key):
         assert records.read(IDS).keys == [str(number) for number in IDS]
 

@@ -7,7 +7,7 @@ import pathlib
 import sys
 
 import waiting
-from imagetrain_trainer.data import block_reads, prefetch, reader, sampler
+from imagetrain_trainer.data import cell_cache, prefetch, reader, sampler
 from imagetrain_trainer.storage import store
 
 SEED, BATCH = 3, 64
@@ -16,7 +16,7 @@ SEED, BATCH = 3, 64
 def main() -> None:
     """Read."""
     uri, folder, rank, world_size = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    block_reads.CLAIM_SECONDS = 60.0  # on a busy machine too, nothing is fetched twice for want of patience
+    cell_cache.CLAIM_SECONDS = 60.0  # on a busy machine too, nothing is fetched twice for want of patience
     options = reader.ReaderOptions(cache=reader.CacheOptions(folder=folder, max_bytes=10**9), in_memory_bytes=0)
     with reader.DatasetReader(store.open_store(uri), "train", options) as records:
         sys.stdout.write("ready\n")

@@ -18,7 +18,6 @@ from imagetrain_trainer import errors
 from imagetrain_trainer.data import (
     dataset,
     disk_cache,
-    example,
     hashing,
     reader,
     record_batch,
@@ -108,7 +107,7 @@ def take_sample(objects: store.ObjectStore, split: str, folder: pathlib.Path) ->
         key=shard.key,
         records=records,
         size_bytes=size_bytes,
-        crc32c=tfrecord.crc32c(bytes(data)),
+        crc32c=tfrecord.crc32c(data),
         sha256=hashlib.sha256(data).hexdigest(),
         index_key=shard.index_key,
         index_size_bytes=len(index),
@@ -163,15 +162,9 @@ def measure_check_and_parse(sample: store.ObjectStore, seconds: float) -> tuple[
     entries = shard_index.decode(sample.get(shard.index_key)).tolist()
     frames = [(data[offset : offset + length], label, crc) for offset, length, label, crc in entries]
 
-    def parts_of(frame: memoryview) -> tuple[bytes, ...]:
-        own = example.decode_view(frame[tfrecord.HEADER_BYTES : -tfrecord.FOOTER_BYTES])
-        return own[1] if own else (bytes(frame[tfrecord.HEADER_BYTES : -tfrecord.FOOTER_BYTES]),)
-
-    parts = [parts_of(frame) for frame, _, _ in frames]
-
     def check() -> None:
-        for each in parts:
-            tfrecord.masked_crc32c(*each)
+        for frame, _, _ in frames:
+            tfrecord.masked_crc32c(frame[tfrecord.HEADER_BYTES : -tfrecord.FOOTER_BYTES])
 
     def read() -> None:
         for frame, label, crc in frames:

@@ -1,18 +1,14 @@
 """Fetching the needed records of blocks: which byte ranges, from the disk cache or the store, and their checks.
 
 A block is cut into cells. Without a cache those that hold needed records are joined into as few ranges as their gaps
-allow; with one, each cell is looked up, and those that miss are fetched in joined ranges and kept. What another process
-of the node is fetching for the same cache is waited for, for a bounded time.
+allow; with one, each cell is `cell_cache`'s to fill.
 """
 
 import bisect
 import concurrent.futures
 import dataclasses
-import functools
 import logging
-import time
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +16,8 @@ import numpy.typing as npt
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import (
     blocks,
-    cache_claims,
+    cell_cache,
     dataset,
-    disk_cache,
     example,
     record_batch,
     shard_index,
@@ -34,12 +29,6 @@ logger = logging.getLogger(__name__)
 
 CELL_BYTES = 256 * 1024
 """Bytes of a cell, about: what is read beside the needed records, where many workers share a block."""
-CACHED_CELL_BYTES = 1024 * 1024
-"""Bytes of a cell that goes to the cache: its unit, a file each."""
-CLAIM_SECONDS = 2.0
-"""Longest wait for a cell that another process of the node fetches; then it is fetched twice."""
-_CACHE_THREADS = 4
-_WAIT_THREADS = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,177 +53,7 @@ class Origin:
     first_records: npt.NDArray[np.int64]
     layout: blocks.Layout
     indexes: shard_indexes.ShardIndexes
-    cache: "CellCache | None"
-
-
-class CellCache:
-    """Looks cells up in the disk cache and keeps what was fetched, on threads of its own."""
-
-    def __init__(self, cache: disk_cache.DiskCache) -> None:
-        self._cache = cache
-        self._pool = concurrent.futures.ThreadPoolExecutor(_CACHE_THREADS, "imagetrain-cache")
-        self._waits = concurrent.futures.ThreadPoolExecutor(_WAIT_THREADS, "imagetrain-waits")
-
-    @property
-    def counters(self) -> disk_cache.CacheCounters:
-        """Return a snapshot of what the cache did."""
-        return self._cache.counters
-
-    def discard(self, key: str) -> None:
-        """Forget an entry whose content is wrong."""
-        self._cache.discard(key)
-
-    def close(self) -> None:
-        """End the threads; call it when the fetcher is closed."""
-        self._waits.shutdown(cancel_futures=True)
-        self._pool.shutdown(cancel_futures=True)
-
-    def read(self, fetcher: fetching.Fetcher, object_key: str, cells: "Sequence[_Cell]", priority: float) -> None:
-        """Begin to fill the cells of one object, in the order of their place in it."""
-        self._pool.submit(self._fill, fetcher, object_key, cells, priority)
-
-    def _fill(self, fetcher: fetching.Fetcher, object_key: str, cells: "Sequence[_Cell]", priority: float) -> None:
-        deadline = time.monotonic() + CLAIM_SECONDS
-        try:
-            missing = []
-            for cell in cells:
-                match self._look_up(cell, object_key):
-                    case "here":
-                        pass
-                    case "missing":
-                        missing.append(cell)
-                    case "elsewhere":
-                        self._waits.submit(self._await, fetcher, object_key, cell, priority, deadline)
-            self._fetch(fetcher, object_key, missing, priority)
-        except BaseException as e:  # noqa: BLE001 - whoever waits for the cells must hear of it
-            _give_up(cells, e)
-
-    def _look_up(self, cell: "_Cell", object_key: str) -> Literal["here", "missing", "elsewhere"]:
-        """Settle a cell from the cache, or claim it."""
-        key = cell.cache_key(object_key)
-        found = self._cache.get(key, verify=False)  # each record has a CRC, and is checked by it when it is taken
-        if found is None:
-            claim = self._cache.claim(key)
-            if claim is None:
-                return "elsewhere"
-            # It may have come between the look and the claim.
-            found = self._cache.get(key, verify=False) if self._cache.holds(key) else None
-            if found is None:
-                cell.claim = claim
-                return "missing"
-            claim.release()
-        cell.settle(found)
-        return "here"
-
-    def _await(
-        self, fetcher: fetching.Fetcher, object_key: str, cell: "_Cell", priority: float, deadline: float
-    ) -> None:
-        """Take a cell that another process fetches; it is fetched here when that one fails, or takes too long."""
-        try:
-            found = self._cache.wait(cell.cache_key(object_key), deadline - time.monotonic())
-            if found is None:
-                self._fetch(fetcher, object_key, [cell], priority)
-            else:
-                cell.settle(found)
-        except BaseException as e:  # noqa: BLE001 - as `_fill`
-            _give_up([cell], e)
-
-    def _fetch(self, fetcher: fetching.Fetcher, object_key: str, cells: "Sequence[_Cell]", priority: float) -> None:
-        for run in _join(cells, gap_bytes=0):
-            future = fetcher.get(object_key, run[0].start, run[-1].stop - run[0].start, priority)
-            future.add_done_callback(functools.partial(self._take, object_key, run))
-
-    def _take(self, object_key: str, run: "Sequence[_Cell]", done: "concurrent.futures.Future[memoryview]") -> None:
-        _hand_out(run, done)
-        if done.cancelled() or done.exception() is not None:
-            _release(run)
-            return
-        try:
-            kept = self._pool.submit(self._keep, object_key, run, done.result())
-        except RuntimeError:  # closed by now: the cells are there, and are not kept
-            logger.debug("cells of %s are not kept: the reader is closed", object_key)
-            _release(run)
-        else:
-            kept.add_done_callback(lambda _: _release(run))  # it may be dropped from the queue
-
-    def _keep(self, object_key: str, run: "Sequence[_Cell]", data: memoryview) -> None:
-        for cell in run:
-            with cell.claim:
-                part = data[cell.start - run[0].start : cell.stop - run[0].start]
-                self._cache.put(cell.cache_key(object_key), bytes(part))
-
-
-class _Cell:
-    """Some neighbouring records of a block, on their way or here.
-
-    Attributes:
-        start: its first byte in the object.
-        stop: the byte behind its last.
-        claim: on fetching it for the node.
-    """
-
-    def __init__(self, start: int, stop: int) -> None:
-        self.start, self.stop = start, stop
-        self.claim = cache_claims.Claim()
-        self._future: concurrent.futures.Future[memoryview] = concurrent.futures.Future()
-        self._data: memoryview | None = None
-
-    def cache_key(self, object_key: str) -> str:
-        return f"{object_key}/{self.start}-{self.stop}"
-
-    def settle(self, data: bytes | memoryview) -> None:
-        if not self._future.done():
-            self._future.set_result(memoryview(data))
-
-    def fail(self, error: BaseException) -> None:
-        if not self._future.done():
-            self._future.set_exception(error)
-
-    def cancel(self) -> None:
-        self._future.cancel()
-
-    def bytes_of(self, start: int, length: int) -> memoryview:
-        """Return some of its bytes, by their place in the object, waiting for them; for one thread."""
-        if self._data is None:
-            self._data = self._future.result()
-        return self._data[start - self.start : start - self.start + length]
-
-
-def _hand_out(run: Sequence[_Cell], done: "concurrent.futures.Future[memoryview]") -> None:
-    """Give each cell of a run its part of what was fetched."""
-    if done.cancelled():
-        for cell in run:
-            cell.cancel()
-        return
-    error = done.exception()
-    data = None if error else memoryview(done.result())
-    for cell in run:
-        if error is not None:
-            cell.fail(error)
-        elif data is not None:
-            cell.settle(data[cell.start - run[0].start : cell.stop - run[0].start])
-
-
-def _release(cells: Sequence[_Cell]) -> None:
-    for cell in cells:
-        cell.claim.release()
-
-
-def _give_up(cells: Sequence[_Cell], error: BaseException) -> None:
-    _release(cells)
-    for cell in cells:
-        cell.fail(error)
-
-
-def _join(cells: Sequence[_Cell], gap_bytes: int) -> list[list[_Cell]]:
-    """Group cells that lie at most `gap_bytes` apart."""
-    runs: list[list[_Cell]] = []
-    for cell in cells:
-        if runs and cell.start - runs[-1][-1].stop <= gap_bytes:
-            runs[-1].append(cell)
-        else:
-            runs.append([cell])
-    return runs
+    cache: cell_cache.CellCache | None
 
 
 class _Fetched:
@@ -266,17 +85,17 @@ class BlockRead:
         self._shard_first = int(origin.first_records[self._shard_number])
         entries = origin.indexes.entries(self._shard_number)
         own = entries[self._first - self._shard_first : stop - self._shard_first]
-        self._bounds = cut(own, CELL_BYTES if origin.cache is None else CACHED_CELL_BYTES)
+        self._bounds = cut(own, CELL_BYTES if origin.cache is None else cell_cache.CELL_BYTES)
         # Lists, so that the shard's index may be forgotten, and for one number they are many times faster.
         columns = (own[name].tolist() for name in ("offset", "length", "label", "crc"))
         self._entries: list[tuple[int, int, int, int]] = list(zip(*columns, strict=True))
         self._bound_list: list[int] = self._bounds.tolist()
-        self._cells: dict[int, _Cell | _Fetched] = {}
+        self._cells: dict[int, cell_cache.Cell | _Fetched] = {}
 
     def need(self, record_ids: npt.NDArray[np.int64], priority: float) -> int:
         """Begin to fetch records of this block that were not asked for before; return the bytes that this adds."""
         places = record_ids - self._first
-        wanted = np.unique(np.searchsorted(self._bounds, places, side="right") - 1).tolist()
+        wanted = sorted(set((np.searchsorted(self._bounds, places, side="right") - 1).tolist()))
         new = [number for number in wanted if number not in self._cells]
         if new:
             (self._fetch if self._origin.cache is None else self._look_up)(new, priority)
@@ -296,7 +115,7 @@ class BlockRead:
     def _look_up(self, numbers: list[int], priority: float) -> None:
         """Ask the cache for some cells, and the store for those that it lacks."""
         assert self._origin.cache is not None
-        cells = [_Cell(*self._span(number)) for number in numbers]
+        cells = [cell_cache.Cell(*self._span(number)) for number in numbers]
         self._cells.update(zip(numbers, cells, strict=True))
         self._origin.cache.read(self._origin.fetcher, self._shard.key, cells, priority)
 
@@ -320,7 +139,7 @@ class BlockRead:
             return record_batch.open_frame(cell.bytes_of(offset, length), label, crc)
         except errors.DataCorruptError as e:
             logger.warning("%s is read again: it %s", self._name(record_id, offset), e)
-        if self._origin.cache is not None and isinstance(cell, _Cell):
+        if self._origin.cache is not None and isinstance(cell, cell_cache.Cell):
             self._origin.cache.discard(cell.cache_key(self._shard.key))
 
         def read() -> example.Record:

@@ -15,10 +15,10 @@ import hashlib
 import os
 import re
 import struct
-
-import google_crc32c
+import weakref
 
 from imagetrain_trainer import errors
+from imagetrain_trainer.data import tfrecord
 
 MAGIC = b"IMGTRCHE"
 VERSION = 1
@@ -74,26 +74,61 @@ def size_of(identity: bytes, payload_bytes: int) -> int:
 def encode(identity: bytes, payload: bytes) -> tuple[bytes, bytes, bytes]:
     """Return what an entry's file holds, in three parts, of which the second is `payload` itself."""
     head = _HEAD.pack(MAGIC, VERSION, len(identity), len(payload)) + identity
-    return head, payload, _FOOT.pack(google_crc32c.extend(google_crc32c.value(head), payload))
+    return head, payload, _FOOT.pack(tfrecord.crc32c(payload, tfrecord.crc32c(head)))
 
 
-def read(descriptor: int, size_bytes: int, identity: bytes, *, verify: bool = True) -> memoryview:
-    """Return the payload of an open entry of `size_bytes`. Nothing is copied.
+def read(descriptor: int, size_bytes: int, identity: bytes) -> memoryview:
+    """Return the payload of an open entry of `size_bytes`, every byte of it checked. Nothing is copied.
 
     Args:
         descriptor: of the open file.
         size_bytes: of the file.
         identity: of the entry.
-        verify: whether every byte is checked; else the head and the size are, and the payload is the caller's to check.
 
     Raises:
         errors.DataCorruptError: the file is not the entry of this identity, or a byte of it is wrong.
         OSError: the disk failed.
     """
     data = os.pread(descriptor, size_bytes, 0)
-    start, stop = _HEAD.size + len(identity), size_bytes - _FOOT.size
-    head = _HEAD.pack(MAGIC, VERSION, len(identity), max(0, stop - start)) + identity
-    is_whole = data.startswith(head) and len(data) == size_bytes
-    if not is_whole or (verify and google_crc32c.value(data) != _RESIDUE):
+    head, stop = _expect_head(size_bytes, identity)
+    if not data.startswith(head) or len(data) != size_bytes or tfrecord.crc32c(data) != _RESIDUE:
         raise errors.DataCorruptError("must be the entry of its key and match its CRC32C")
-    return memoryview(data)[start:stop]
+    return memoryview(data)[len(head) : stop]
+
+
+class OpenEntry:
+    """An open entry whose payload is read in parts, when they are needed; each is the caller's to check.
+
+    The kernel is asked to read ahead, so that the bytes wait in the page cache and in no memory of this process. The
+    file stays readable when the entry is evicted. It is closed with the last reference.
+    """
+
+    def __init__(self, descriptor: int, size_bytes: int, identity: bytes) -> None:
+        """Take over an open file of `size_bytes`, and check its size and head.
+
+        Raises:
+            errors.DataCorruptError: the file is not the entry of this identity.
+            OSError: the disk failed.
+        """
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
+        head, stop = _expect_head(size_bytes, identity)
+        if os.pread(descriptor, len(head), 0) != head:
+            raise errors.DataCorruptError("must be the entry of its key")
+        self._start = len(head)
+        self.size_bytes = stop - len(head)
+        os.posix_fadvise(descriptor, 0, size_bytes, os.POSIX_FADV_WILLNEED)
+
+    def read(self, start: int, length: int) -> memoryview:
+        """Return bytes `start` to `start + length` of the payload; fewer where the file ends.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        return memoryview(os.pread(self._descriptor, length, self._start + start))
+
+
+def _expect_head(size_bytes: int, identity: bytes) -> tuple[bytes, int]:
+    """Return how the entry of an identity begins whose file has this size, and where its payload ends."""
+    stop = size_bytes - _FOOT.size
+    return _HEAD.pack(MAGIC, VERSION, len(identity), max(0, stop - _HEAD.size - len(identity))) + identity, stop

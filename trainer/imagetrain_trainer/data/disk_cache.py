@@ -13,12 +13,15 @@ import pathlib
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import cache_claims, cache_entry, cache_folder
 
 logger = logging.getLogger(__name__)
+
+_Found = TypeVar("_Found")
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PASSING = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
@@ -102,13 +105,35 @@ class DiskCache:
         """Whether puts still store anything; False for good after trouble with the disk."""
         return self._is_writable
 
-    def get(self, key: str, *, verify: bool = True) -> memoryview | None:
+    def get(self, key: str) -> memoryview | None:
         """Return what was put under a key of this scope, or None when it is not here.
 
-        An entry that is damaged, or that another user's process wrote, is not here; a damaged one is deleted. Every
-        byte is checked, unless `verify` is false: then the payload has checks of its own, and who finds it damaged
-        calls `discard`.
+        Every byte is checked. An entry that is damaged, or that another user's process wrote, is not here; a damaged
+        one is deleted.
         """
+
+        def read(descriptor: int, size_bytes: int, identity: bytes) -> memoryview:
+            try:
+                return cache_entry.read(descriptor, size_bytes, identity)
+            finally:
+                os.close(descriptor)
+
+        payload = self._look_up(key, read)
+        self._count_hit(None if payload is None else len(payload))
+        return payload
+
+    def open(self, key: str) -> cache_entry.OpenEntry | None:
+        """Open what was put under a key of this scope, as `get`, for a payload that has checks of its own.
+
+        Its head is checked here, and what is read of it later is the caller's to check, who calls `discard` when it is
+        wrong.
+        """
+        entry = self._look_up(key, cache_entry.OpenEntry)
+        self._count_hit(None if entry is None else entry.size_bytes)
+        return entry
+
+    def _look_up(self, key: str, read: Callable[[int, int, bytes], _Found]) -> _Found | None:
+        """Return what `read` makes of an entry's descriptor, which it takes over, its size and identity."""
         identity = cache_entry.identify(self._scope, key)
         name = cache_entry.name_file(self._scope_name, identity)
         try:
@@ -116,33 +141,27 @@ class DiskCache:
         except OSError as e:
             if e.errno != errno.ENOENT:
                 self._warn(e, "an entry cannot be read")
-            self._count(misses=1)
             return None
-        try:
-            payload = self._read(descriptor, name, identity, verify)
-        finally:
-            os.close(descriptor)
-        if payload is None:
-            self._count(misses=1)
-        else:
-            with self._lock:  # as `_count` does, a microsecond sooner
-                self._counts["hits"] += 1
-                self._counts["hit_bytes"] += len(payload)
-        return payload
-
-    def _read(self, descriptor: int, name: str, identity: bytes, verify: bool) -> memoryview | None:  # noqa: FBT001
         status = os.fstat(descriptor)
         if status.st_uid not in self._owners:
+            os.close(descriptor)
             return None
+        if abs(time.time() - status.st_mtime) >= self._touch_seconds:
+            self._touch(descriptor)
         try:
-            payload = cache_entry.read(descriptor, status.st_size, identity, verify=verify)
+            return read(descriptor, status.st_size, identity)
         except (errors.DataCorruptError, OSError):
             self._folder.remove(name, status.st_size)
             self._count(damaged=1)
             return None
-        if abs(time.time() - status.st_mtime) >= self._touch_seconds:
-            self._touch(descriptor)
-        return payload
+
+    def _count_hit(self, size_bytes: int | None) -> None:
+        if size_bytes is None:
+            self._count(misses=1)
+        else:
+            with self._lock:  # as `_count` does, a microsecond sooner
+                self._counts["hits"] += 1
+                self._counts["hit_bytes"] += size_bytes
 
     def _touch(self, descriptor: int) -> None:
         try:

@@ -66,7 +66,7 @@ class _Plan:
 
     def _add(self, ids: npt.NDArray[np.int64]) -> None:
         numbers = self._source.layout.block_of(ids)
-        used = np.unique(numbers).tolist()
+        used = sorted(set(numbers.tolist()))  # some ten blocks: np.unique takes 75 microseconds
         for block in used:
             self._wanted[block].append(ids[numbers == block])
             self._planned_uses[block] += 1

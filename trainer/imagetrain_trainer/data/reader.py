@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import block_reads, blocks, disk_cache, example, record_batch, shard_indexes
+from imagetrain_trainer.data import block_reads, blocks, cell_cache, disk_cache, example, record_batch, shard_indexes
 from imagetrain_trainer.data import dataset as dataset_module
 from imagetrain_trainer.data.record_batch import RecordBatch
 from imagetrain_trainer.storage import fetch_counters, fetching, store, tuning
@@ -80,7 +80,7 @@ class DatasetReader:
         self._resident: list[example.Record] | None = None
         self._labels: npt.NDArray[np.int32] | None = None
         self._objects = objects
-        self._cells: block_reads.CellCache | None = None
+        self._cells: cell_cache.CellCache | None = None
         self._fetcher = fetching.Fetcher(objects, self._choose_requests(described))
         try:
             self._cells = self._open_cache()
@@ -147,11 +147,11 @@ class DatasetReader:
         sizes = [(shard.key, shard.size_bytes) for shard in described.shards]
         return tuning.tune(self._objects, sizes, self._options.fetch)
 
-    def _open_cache(self) -> block_reads.CellCache | None:
+    def _open_cache(self) -> cell_cache.CellCache | None:
         options = self._options.cache
         if options is None or self.is_resident:
             return None
-        return block_reads.CellCache(disk_cache.DiskCache(options.folder, options.max_bytes, scope=self.dataset.digest))
+        return cell_cache.CellCache(disk_cache.DiskCache(options.folder, options.max_bytes, scope=self.dataset.digest))
 
     def read(self, record_ids: npt.NDArray[np.integer[Any]]) -> RecordBatch:
         """Read some records, which may repeat and come in any order.

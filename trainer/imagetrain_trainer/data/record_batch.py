@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from awscrt import checksums
 
 from imagetrain_trainer import errors
 from imagetrain_trainer.data import example, tfrecord
@@ -90,12 +91,14 @@ def _open_own(frame: memoryview, crc: int) -> example.Record | None:
     channels, label, start, stop = before
     payload = bytes(frame[start:stop])
     tail = bytes(frame[stop:])
-    behind = example.decode_tail(tail, len(tail) - tfrecord.FOOTER_BYTES)
-    found = tfrecord.masked_crc32c(head[tfrecord.HEADER_BYTES : start], payload, tail[: -tfrecord.FOOTER_BYTES])
-    if behind is None or not found == crc == tfrecord.read_crc(tail):
+    tail_stop = len(tail) - tfrecord.FOOTER_BYTES
+    found = _crc32c(tail[:tail_stop], _crc32c(payload, _crc32c(head[tfrecord.HEADER_BYTES : start])))
+    behind = example.decode_tail(tail, tail_stop)
+    if behind is None or not tfrecord.mask(found) == crc == tfrecord.read_crc(tail):
         return None
     kind, height, key, width = behind
     return example.Record(payload, label, kind, height, width, channels, key)
 
 
+_crc32c = checksums.crc32c
 _HEAD_BYTES = tfrecord.HEADER_BYTES + example.HEAD_BYTES
