@@ -63,12 +63,13 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a system reached."""
+    """What a system reached; `lost_seconds` are those that it tells of its recoveries in place."""
 
     steps: int
     seconds: float
     failures: int
     recoveries: int
+    lost_seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +147,8 @@ def compare(bench: Bench, arguments: argparse.Namespace) -> int:
     before = measure_rate(bench, "before", calibration_seconds)
     note(f"{before:.2f} steps/s undisturbed; now in place")
     in_place = recover_in_place(bench, failures, seconds)
-    note(f"{in_place.steps} steps in place; now with restarts of the whole job")
+    each = in_place.lost_seconds / max(1, in_place.recoveries)
+    note(f"{in_place.steps} steps in place, {each:.1f} s lost by a recovery; now with restarts of the whole job")
     whole = restart_whole(bench, failures, seconds)
     note(f"{whole.steps} steps with restarts; now undisturbed again")
     after = measure_rate(bench, "after", calibration_seconds)
@@ -202,6 +204,7 @@ def recover_in_place(bench: Bench, failures: list[Failure], seconds: float) -> R
             seconds=time.monotonic() - began,
             failures=len(failures),
             recoveries=len(run.failures()),
+            lost_seconds=sum(record.lost_seconds for record in run.failures()),
         )
 
 

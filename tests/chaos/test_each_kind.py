@@ -35,3 +35,16 @@ def test_a_recovery_within_an_outage_waits_for_its_end(survive, s3_server):
         is_overlapping=True,
     )
     assert finished.records
+
+
+@pytest.mark.parametrize("s3_server", ["versitygw"], indirect=True)
+def test_a_recovery_within_an_outage_goes_on_from_a_step_within_it(survive, s3_server):
+    finished = survive(  # between the ends of two epochs, which have saves of their own
+        plan.Fault(at_step=22, kind="s3_outage", seconds=20.0),
+        plan.Fault(at_step=38, kind="kill_training", rank=1),
+        workers=2,
+        server=s3_server,
+        pace=0.2,
+        is_overlapping=True,
+    )
+    assert finished.records[0].resumed_step > 29  # the last save that began to upload

@@ -3,20 +3,10 @@
 import collections.abc
 import pathlib
 import threading
-import time
 
 from imagetrain_trainer.storage import local, object_store
 
 WAIT_SECONDS = 30.0
-
-
-def wait_until(condition: collections.abc.Callable[[], bool]) -> None:
-    """Return when something is so; raise TimeoutError after `WAIT_SECONDS`."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(condition)
-        time.sleep(0.005)
 
 
 class PausedStore(local.LocalStore):

@@ -22,6 +22,10 @@ class EventLog:
             for name, value in scalars.items():
                 tf.summary.scalar(name, value)
 
+    def flush(self) -> None:
+        """Write what is buffered to the local file, so that it outlives this process."""
+        self._writer.flush()
+
     def read(self) -> tuple[tuple[str, bytes], ...]:
         """Return the files so far, by name: whole records, for nobody writes meanwhile."""
         self._writer.flush()

@@ -12,6 +12,8 @@ from numpy import typing as npt
 
 from imagetrain_api import training_settings
 
+SAVE, COPY = 1, 2
+"""What `Signals.save` may ask for: a checkpoint, or a copy of the state on each worker's own disk."""
 _LOSS, _CORRECT, _COUNT = range(3)
 
 
@@ -21,7 +23,7 @@ class Signals:
 
     Attributes:
         stop: 1 when this worker was asked to stop.
-        save: 1 when the chief's clock says that a checkpoint is due.
+        save: what is due by the chief's clock, `SAVE` or `COPY`; 0 from the others.
         next_steps: the chief's choice of steps for the next execution; 0 from the others.
     """
 

@@ -14,6 +14,7 @@ import pathlib
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Sequence
 
 from imagetrain_api import names
@@ -34,11 +35,12 @@ def local_steps(work_dir: pathlib.Path) -> tuple[int, ...]:
 
 
 class LocalCopies:
-    """The copies of one worker. One process at a time writes them, on one thread."""
+    """The copies of one worker. One process at a time writes them; its threads take turns."""
 
     def __init__(self, work_dir: pathlib.Path) -> None:
         self._folder = work_dir / names.CHECKPOINTS_PREFIX
         self._has_warned = False
+        self._writing = threading.Lock()
         self._remove_leftovers()
 
     def write(self, manifest: checkpoint_manifest.Manifest, files: Sequence[memoryview]) -> bool:
@@ -46,6 +48,10 @@ class LocalCopies:
 
         A disk that is full, or nearly, gets no copy: object storage has the checkpoint anyway.
         """
+        with self._writing:
+            return self._write(manifest, files)
+
+    def _write(self, manifest: checkpoint_manifest.Manifest, files: Sequence[memoryview]) -> bool:
         target = self._path(manifest.place.step)
         partial = self._folder / f"{_UNFINISHED}{secrets.token_hex(4)}"
         try:

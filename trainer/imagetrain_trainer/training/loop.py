@@ -120,8 +120,10 @@ class TrainingLoop:
                 self._save(is_last=True, is_stopped=True)
                 raise errors.PreemptedError(f"Stopped at step {self.state.step}; the checkpoint is saved.")
             is_best = self._finish_epoch() if self._is_validation_due() else False
-            if decided.save or is_best:
-                self._save(is_needed=is_best)
+            if decided.save == execution.SAVE or is_best:
+                self._save()
+            elif decided.save == execution.COPY:
+                self._copy()
         self._save(is_last=True)
 
     @contextlib.contextmanager
@@ -188,9 +190,14 @@ class TrainingLoop:
         fitting = max(1, int(EXECUTION_SECONDS / self._step_seconds))
         return execution.Signals(
             stop=int(self._around.is_stopping()),
-            save=int(is_chief and self._saves.is_due(self.state.step + steps)),
+            save=self._choose_save(self.state.step + steps) if is_chief else 0,
             next_steps=min(fitting, self._execution.most_steps) if is_chief else 0,
         )
+
+    def _choose_save(self, step: int) -> int:
+        if self._saves.is_due(step):
+            return execution.SAVE
+        return execution.COPY if self._saves.is_copy_due() else 0
 
     def _check_finite(self, result: execution.ExecutionResult) -> None:
         bad = np.flatnonzero(~np.isfinite(result.losses))
@@ -307,14 +314,20 @@ class TrainingLoop:
         if self._spec.training.batch_normalization == "local":
             state.average_statistics(self._group.strategy, self.model)
 
-    def _save(self, *, is_needed: bool = False, is_last: bool = False, is_stopped: bool = False) -> None:
+    def _copy(self) -> None:
+        report = self._around.report
+        report.enter("checkpointing")
+        self._settle_statistics()
+        self._saves.copy(dataclasses.replace(self.state, timeline=report.timeline(is_stopped=False)))
+        report.enter("training")
+
+    def _save(self, *, is_last: bool = False, is_stopped: bool = False) -> None:
         """Begin to save a checkpoint; every worker calls it at the same step. The last one is complete on return."""
         report = self._around.report
         report.enter("checkpointing")
         if self._saves.saved_step != self.state.step:
             self._settle_statistics()
-            current = dataclasses.replace(self.state, timeline=report.timeline(is_stopped=is_stopped))
-            self._saves.save(current, is_needed=is_needed or is_last)
+            self._saves.save(dataclasses.replace(self.state, timeline=report.timeline(is_stopped=is_stopped)))
         if is_last:
             self._saves.finish()  # what is left to do is no step, and no step's time is set for it
         else:

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -72,7 +73,8 @@ class RunSaves:
         self._seconds_before = 0.0
         self._started_at = self._saved_at = time.monotonic()
         self._saved_step: int | None = None
-        self._copied_step = 0
+        self._copied_at = self._saved_at
+        self._copy_seconds = 0.0
         self._told_step: int | None = None
         self._stalls = 0
         self._stall_seconds = 0.0
@@ -123,16 +125,11 @@ class RunSaves:
         return cadence.steps_to_save(self._settings, step)
 
     def is_due(self, step: int) -> bool:
-        """Tell whether to save at `step`, as the chief's clock sees it.
-
-        Never while a save is in flight, unless that one is held up: then a local copy is due.
-        """
-        saver = self._saver
-        if saver is None or (saver.is_busy and not (saver.is_held_up and saver.can_copy)):
+        """Tell whether to save at `step`, as the chief's clock sees it; never while a save is in flight."""
+        if self._saver is None or self._saver.is_busy:
             return False
         if self._settings.every_steps is not None:
-            newest = max(self._saved_step or 0, self._copied_step)
-            return step // self._settings.every_steps > newest // self._settings.every_steps
+            return step // self._settings.every_steps > (self._saved_step or 0) // self._settings.every_steps
         now = time.monotonic()
         interval = cadence.choose_interval(
             self._settings,
@@ -142,13 +139,32 @@ class RunSaves:
         )
         return now - self._saved_at >= interval
 
-    def save(self, current: run_state.RunState, *, is_needed: bool) -> None:
-        """Begin to save the state; the caller has settled the variables. Returns when they may change again.
+    def is_copy_due(self) -> bool:
+        """Tell whether the workers should keep the state on their own disks, as the chief's clock sees it."""
+        if self._saver is None or not self._saver.can_copy:
+            return False
+        return time.monotonic() - self._copied_at >= cadence.copy_interval(self._copy_seconds)
 
-        Args:
-            current: where the run stands.
-            is_needed: the checkpoint must come to be, however long that takes; else a local copy does while an upload
-                is held up.
+    def copy(self, current: run_state.RunState) -> None:
+        """Keep the state on this worker's disk alone, where it can; raises as `save`."""
+        assert self._saver is not None, "restore comes first"
+        started_at = time.monotonic()
+        if self._saver.can_copy:
+            self._saver.copy(current.step, state.HostArrays(self._variables), self._describe(current, started_at))
+        if self._event_log is not None:
+            self._event_log.flush()
+        self._copied_at = time.monotonic()
+        self._copy_seconds = self._copied_at - started_at
+        before = self._report.progress()
+        self._report.publish(checkpoint_seconds=before.checkpoint_seconds + self._copy_seconds)
+
+    def _describe(self, current: run_state.RunState, now: float) -> dict[str, Any]:
+        """Return the host side of a checkpoint."""
+        seconds = self._seconds_before + now - self._started_at
+        return dataclasses.replace(current, seconds=round(seconds, 3)).as_json()
+
+    def save(self, current: run_state.RunState) -> None:
+        """Begin to save the state; the caller has settled the variables. Returns when they may change again.
 
         Raises:
             FencedError: another worker group has taken over the run.
@@ -156,24 +172,17 @@ class RunSaves:
         """
         assert self._saver is not None, "restore comes first"
         started_at = time.monotonic()
-        seconds = self._seconds_before + started_at - self._started_at
-        host = dataclasses.replace(current, seconds=round(seconds, 3)).as_json()
-        if self._saver.is_held_up and not is_needed:
-            if self._saver.can_copy and self._saver.copy(current.step, state.HostArrays(self._variables), host):
-                logger.info("step %d is kept on the worker's own disk while an upload is held up", current.step)
-            self._copied_step, self._saved_at = current.step, time.monotonic()
-            self._note_stall(self._saved_at - started_at)
-            return
         log = self._event_log
         files = log.read() if log is not None else ()
         self._saver.save(
             current.step,
             state.HostArrays(self._variables),
-            host,
+            self._describe(current, started_at),
             best_step=current.decided.best_step,
             alongside=(lambda: log.upload(files)) if log is not None else lambda: None,
         )
-        self._saved_step, self._saved_at = current.step, time.monotonic()
+        self._saved_step = current.step
+        self._saved_at = self._copied_at = time.monotonic()
         self._note_stall(self._saved_at - started_at)
 
     def _note_stall(self, seconds: float) -> None:

@@ -7,8 +7,7 @@ One state is in flight at most, and one more may wait in the other buffer. A sav
 postponed while anything is in flight (`is_busy`): it would only be older than the one taken after it. A save that must
 be (the best epoch, the last step) takes the second buffer, and waits when that is taken too; so none is ever dropped.
 
-While the storage is away or slow, what is in flight stays there (`is_held_up`). Local copies go on meanwhile (`copy`),
-so that a group that loses a worker in such a time does not fall back behind its beginning.
+Between saves, and while one is in flight for however long, `copy` keeps newer states on the worker's own disk alone.
 """
 
 import dataclasses
@@ -30,7 +29,6 @@ PATIENCE_SECONDS = 600.0  # how long storage may be away before the run fails; t
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 5.0
 _BUFFERS = 2
-HELD_UP_SECONDS = 10.0  # an upload that takes longer waits for the storage, or is large
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +90,6 @@ class Saver:
         self._pending = 0
         self._error: Exception | None = None
         self._has_warned_of_difference = False
-        self._began_at: float | None = None
         self.complete_step: int | None = None
         self.background_seconds = 0.0
         self._thread = threading.Thread(target=self._work, name="checkpoint-saver", daemon=True)
@@ -104,12 +101,6 @@ class Saver:
         return self._pending > 0
 
     @property
-    def is_held_up(self) -> bool:
-        """Whether the state in flight has been so for `HELD_UP_SECONDS`."""
-        began_at = self._began_at
-        return began_at is not None and time.monotonic() - began_at >= HELD_UP_SECONDS
-
-    @property
     def can_copy(self) -> bool:
         """Whether `copy` can keep a state now: this worker keeps copies, and a buffer is free."""
         return self._copies is not None and (bool(self._free) or self._made < _BUFFERS)
@@ -117,7 +108,7 @@ class Saver:
     def copy(self, step: int, arrays: state_layout.Arrays, host: dict[str, Any]) -> bool:
         """Keep the state on this worker's disk and nowhere else; return whether it is there now.
 
-        For the time that uploads are held up: it writes while training waits. Raises as `save`.
+        It is written while training waits. Raises as `save`.
         """
         assert self._copies is not None, "can_copy comes first"
         buffer = self._take_buffer()
@@ -199,7 +190,7 @@ class Saver:
             self._free.append(buffer)
             self._changed.notify_all()
         while (snapshot := self._queue.get()) is not None and not self._closing.is_set():
-            started_at = self._began_at = time.monotonic()
+            started_at = time.monotonic()
             failure: Exception | None = None
             try:
                 self._write(snapshot)
@@ -210,7 +201,6 @@ class Saver:
                 if failure is None:
                     self.complete_step = snapshot.step
                 self.background_seconds += time.monotonic() - started_at
-                self._began_at = None
                 self._pending -= 1
                 self._free.append(snapshot.buffer)
                 self._changed.notify_all()
