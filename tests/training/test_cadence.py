@@ -69,6 +69,11 @@ def test_cadence_by_time_bounds_no_steps() -> None:
     assert cadence.steps_to_save(job.CheckpointSettings(), 3) is None
 
 
-@pytest.mark.parametrize(("copy_seconds", "expected"), [(0.0, 5.0), (0.001, 1.0), (0.005, 1.0), (0.1, 20.0)])
-def test_local_copies_take_half_a_percent_of_the_time_at_most(copy_seconds: float, expected: float) -> None:
-    assert cadence.copy_interval(copy_seconds) == pytest.approx(expected)
+@pytest.mark.parametrize(
+    ("copy_seconds", "state_bytes", "expected"),
+    [(None, 10**6, 1.0), (None, 10**9, 200.0), (0.001, 10**9, 1.0), (0.1, 10**6, 20.0)],
+)
+def test_local_copies_take_half_a_percent_of_the_time_at_most(
+    copy_seconds: float | None, state_bytes: int, expected: float
+) -> None:
+    assert cadence.copy_interval(copy_seconds, state_bytes) == pytest.approx(expected)

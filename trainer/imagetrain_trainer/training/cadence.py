@@ -13,7 +13,7 @@ PRIOR_SECONDS = 86400.0  # one day, before the run began
 LEAST_SECONDS = 5.0  # listing, fencing and collecting garbage cost a handful of requests a save
 MOST_SECONDS = 3600.0
 LEAST_COPY_SECONDS = 1.0
-_FIRST_COPY_SECONDS = 5.0  # until one was measured
+_COPIED_BYTES_PER_SECOND = 1e9  # until a copy was measured
 _COPY_SHARE = 0.005  # of the time that goes to local copies at most
 _FIRST_STALL_SECONDS = 0.1  # until one was measured
 
@@ -60,13 +60,15 @@ def choose_interval(
     return min(MOST_SECONDS, max(LEAST_SECONDS, found))
 
 
-def copy_interval(copy_seconds: float) -> float:
+def copy_interval(copy_seconds: float | None, state_bytes: int) -> float:
     """Return the seconds from a copy on the workers' own disks to the next: often, as long as it costs next to nothing.
 
     Args:
-        copy_seconds: how long the newest held training up; 0 before the first.
+        copy_seconds: how long the newest held training up; None before the first.
+        state_bytes: size of the state.
     """
-    return max(LEAST_COPY_SECONDS, copy_seconds / _COPY_SHARE) if copy_seconds else _FIRST_COPY_SECONDS
+    seconds = state_bytes / _COPIED_BYTES_PER_SECOND if copy_seconds is None else copy_seconds
+    return max(LEAST_COPY_SECONDS, seconds / _COPY_SHARE)
 
 
 def steps_to_save(settings: job.CheckpointSettings, step: int) -> int | None:

@@ -74,7 +74,8 @@ class RunSaves:
         self._started_at = self._saved_at = time.monotonic()
         self._saved_step: int | None = None
         self._copied_at = self._saved_at
-        self._copy_seconds = 0.0
+        self._copy_seconds: float | None = None
+        self._state_bytes = 0
         self._told_step: int | None = None
         self._stalls = 0
         self._stall_seconds = 0.0
@@ -108,11 +109,13 @@ class RunSaves:
 
     def _begin_saving(self) -> None:
         rank = self._places.start.rank
+        specs = state.describe_variables(self._variables)
+        self._state_bytes = sum(spec.size_bytes for spec in specs.values())
         self._saver = saving.Saver(
             self._places.saved,
             self._places.copies,
             saving.Share(rank=rank, workers=self._workers, generation=self._generation),
-            state.describe_variables(self._variables),
+            specs,
         )
 
     @property
@@ -143,7 +146,7 @@ class RunSaves:
         """Tell whether the workers should keep the state on their own disks, as the chief's clock sees it."""
         if self._saver is None or not self._saver.can_copy:
             return False
-        return time.monotonic() - self._copied_at >= cadence.copy_interval(self._copy_seconds)
+        return time.monotonic() - self._copied_at >= cadence.copy_interval(self._copy_seconds, self._state_bytes)
 
     def copy(self, current: run_state.RunState) -> None:
         """Keep the state on this worker's disk alone, where it can; raises as `save`."""
@@ -154,9 +157,8 @@ class RunSaves:
         if self._event_log is not None:
             self._event_log.flush()
         self._copied_at = time.monotonic()
-        self._copy_seconds = self._copied_at - started_at
-        before = self._report.progress()
-        self._report.publish(checkpoint_seconds=before.checkpoint_seconds + self._copy_seconds)
+        self._copy_seconds = seconds = self._copied_at - started_at
+        self._report.publish(checkpoint_seconds=self._report.progress().checkpoint_seconds + seconds)
 
     def _describe(self, current: run_state.RunState, now: float) -> dict[str, Any]:
         """Return the host side of a checkpoint."""
