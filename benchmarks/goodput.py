@@ -12,8 +12,8 @@ newest checkpoint, without a fork server. It is favoured: nothing is waited for 
 while a cluster would delete and schedule pods.
 
 The undisturbed rate is measured before and after, as machines differ over time; both are printed, and the faster one
-counts, as whatever else runs on the machine only ever slows a run down. The goals hold for 30 minutes on an idle machine;
-the exit status is 1 when one is missed.
+counts, as whatever else runs on the machine only ever slows a run down. The goals hold for 30 minutes on an idle
+machine; the exit status is 1 when one is missed.
 """
 
 import argparse
