@@ -6,7 +6,8 @@ Each model trains in this process, step after step on random images, and saves t
 (versitygw) with a local copy beside it, as a worker does. Per save it takes: the stall, which is how long the loop is
 held up; and how much longer the steps last while the upload runs in the background than those before (the server has
 its share of the same processors here, which it would not have elsewhere). A synchronous save of the same state is the
-copy, the upload, the manifest and the garbage while training waits. `resnet50` is that of keras.applications.
+copy, the upload, the manifest and the garbage while training waits. Between saves the state goes to the worker's disk
+alone: what that takes, and how often it is therefore done. `resnet50` is that of keras.applications.
 """
 
 import argparse
@@ -28,7 +29,7 @@ import publisher_kill
 from imagetrain_api import job
 from imagetrain_trainer.models import registry
 from imagetrain_trainer.storage import store
-from imagetrain_trainer.training import checkpoints, local_copies, saving, state, state_layout
+from imagetrain_trainer.training import cadence, checkpoints, local_copies, saving, state, state_layout
 
 PIXELS, CLASSES = 96, 1000
 BATCH = {"mobilenet_v2": 16, "resnet50": 8}
@@ -124,8 +125,14 @@ class Trial:
             flights.append(time.monotonic() - began)
             slowed.append(sum(busy))
         self._saver.wait()
+        self._copy_seconds = statistics.median([self._copy(number) for number in range(1, saves + 1)][1:])
         self._saver.close()
         return self._tell(stalls, slowed, flights, steps, [self._save_synchronously(n) for n in range(1, saves + 1)])
+
+    def _copy(self, number: int) -> float:
+        began = time.monotonic()
+        self._saver.copy(number, state.HostArrays(self._variables), {})
+        return time.monotonic() - began
 
     def _save_synchronously(self, number: int) -> float:
         began = time.monotonic()
@@ -153,6 +160,8 @@ class Trial:
         print(f"  asynchronous save stalls {1000 * stall:8.1f} ms, {share:.1%} (goal {GOAL_OF_SYNCHRONOUS:.0%})")
         print(f"    the first              {1000 * stalls[0]:8.1f} ms")
         print(f"    in the background      {1000 * statistics.median(flights[1:]):8.1f} ms")
+        interval = cadence.copy_interval(self._copy_seconds, size)
+        print(f"  a copy on the worker's disk alone {1000 * self._copy_seconds:.1f} ms, so one each {interval:.1f} s")
         print(f"  stall at a save every {CADENCE_SECONDS} s  {of_run:.2%} of the run (goal {GOAL_OF_RUN:.0%})")
         print(
             f"  with the steps slowed by the upload and the server beside them  {(stall + lost) / CADENCE_SECONDS:.2%}"
