@@ -154,10 +154,11 @@ class RunSaves:
         started_at = time.monotonic()
         if self._saver.can_copy:
             self._saver.copy(current.step, state.HostArrays(self._variables), self._describe(current, started_at))
+            self._copy_seconds = time.monotonic() - started_at
         if self._event_log is not None:
             self._event_log.flush()
         self._copied_at = time.monotonic()
-        self._copy_seconds = seconds = self._copied_at - started_at
+        seconds = self._copied_at - started_at
         self._report.publish(checkpoint_seconds=self._report.progress().checkpoint_seconds + seconds)
 
     def _describe(self, current: run_state.RunState, now: float) -> dict[str, Any]:
