@@ -273,6 +273,21 @@ def test_request_before_the_first_step_ends_it_at_once_and_loses_nothing(harness
     assert "nothing is lost" in harness.outcome.message
 
 
+def test_request_while_the_process_is_started_ends_it_too(harness, monkeypatch) -> None:
+    start = harness.starter.start
+
+    def start_late(variables: dict[str, str]) -> training_process.TrainingProcess:
+        started = start(variables)
+        harness.signal()  # the supervisor has no process to pass it on to yet
+        return started
+
+    monkeypatch.setattr(harness.starter, "start", start_late)
+    harness.run("train")
+    harness.tick_until(lambda: harness.outcome is not None)
+    assert harness.outcome.exit_code == ExitCode.PREEMPTED
+    assert "nothing is lost" in harness.outcome.message
+
+
 def test_request_before_any_generation_lets_the_worker_go(harness) -> None:
     harness.signal()
     began = time.monotonic()

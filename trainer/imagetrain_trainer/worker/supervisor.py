@@ -206,6 +206,9 @@ class Supervisor:
         except (OSError, training_process.StartError) as error:
             message = f"The training process cannot be started in {self._worker.work_dir}: {error}"
             self._own_outcome = self._start_failure = outcomes.build_outcome(_code_of(error), message)
+            return
+        if self._signals:  # asked while the process was on its way, of which the handler could not know
+            self._pass_on()
 
     # Signals.
 
@@ -224,6 +227,9 @@ class Supervisor:
         if now - self._signalled_at < _ONE_REQUEST_SECONDS:
             return
         self._signals, self._signalled_at = self._signals + 1, now
+        self._pass_on()
+
+    def _pass_on(self) -> None:
         if self._generation is None or not self._generation.is_running:
             return
         self._was_urgent = self._signals > 1 or self._generation.report.phase == "starting"
