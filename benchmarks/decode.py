@@ -33,7 +33,7 @@ import tensorflow as tf
 from PIL import Image
 
 from imagetrain_api import job, names
-from imagetrain_trainer.data import blocks, dataset, pipeline, reader, sampler
+from imagetrain_trainer.data import blocks, dataset, example, pipeline, record_batch, sampler
 from imagetrain_trainer.training import batch_changes
 
 BATCH, SIDE = 64, 224
@@ -156,17 +156,14 @@ def build_product(case: Case, batches: int) -> tf.data.Dataset:
     ).dataset
 
 
-def build_batch(case: Case, record_ids: npt.NDArray[np.int64]) -> reader.RecordBatch:
+def build_batch(case: Case, record_ids: npt.NDArray[np.int64]) -> record_batch.RecordBatch:
     """Return a batch as the reader would."""
-    return reader.RecordBatch(
-        payloads=case.payloads,
-        formats=[case.encoding] * BATCH,
-        labels=np.zeros(BATCH, np.int32),
-        record_ids=record_ids,
-        heights=np.full(BATCH, case.height, np.int32),
-        widths=np.full(BATCH, case.width, np.int32),
-        channels=np.full(BATCH, 3, np.int32),
-        keys=[f"{number}" for number in range(BATCH)],
+    return record_batch.build(
+        record_ids,
+        [
+            example.Record(payload, 0, case.encoding, case.height, case.width, 3, f"{number}")
+            for number, payload in enumerate(case.payloads)
+        ],
     )
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import dataset, pipeline, reader
+from imagetrain_trainer.data import dataset, example, pipeline, record_batch
 
 RANDOM = np.random.default_rng(7)
 
@@ -33,18 +33,13 @@ def facts(encoding, channels, height=None, width=None):
     )
 
 
-def batch_of(payloads, kind, first_id=0):
-    count = len(payloads)
-    zeros = np.zeros(count, np.int32)
-    return reader.RecordBatch(
-        payloads=payloads,
-        formats=[kind] * count,
-        labels=np.arange(count, dtype=np.int32),
-        record_ids=np.arange(first_id, first_id + count),
-        heights=zeros,
-        widths=zeros,
-        channels=zeros,
-        keys=[f"image-{first_id + i}" for i in range(count)],
+def batch_of(payloads, kind, first_id=0, height=0, width=0):
+    return record_batch.build(
+        np.arange(first_id, first_id + len(payloads)),
+        [
+            example.Record(payload, label, kind, height, width, 0, f"image-{first_id + label}")
+            for label, payload in enumerate(payloads)
+        ],
     )
 
 
@@ -245,8 +240,7 @@ def test_what_goes_along_with_a_batch_comes_out_beside_it():
 
 def test_an_image_of_another_size_than_its_record_says_is_named():
     """A window of the size that was said does not fit into it."""
-    batch = batch_of([encoded(smooth(8, 8, 3), "JPEG")], "jpeg")
-    batch = dataclasses.replace(batch, heights=np.full(1, 40, np.int32), widths=np.full(1, 50, np.int32))
+    batch = batch_of([encoded(smooth(8, 8, 3), "JPEG")], "jpeg", height=40, width=50)
     decoder = pipeline.DecodePipeline(
         [batch],
         facts("jpeg", 3),

@@ -135,7 +135,7 @@ def test_stall_seconds_count_the_consumers_waiting_alone(gated):
             next(ahead)
             stalled = ahead.stall_seconds
             assert 0.1 < stalled < POLL_SECONDS
-            wait_until(lambda: len(ahead._ready) == 3)
+            wait_until(lambda: ahead._ready.qsize() == 3)
             next(ahead)
             assert ahead.stall_seconds - stalled < 0.04
 

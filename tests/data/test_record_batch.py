@@ -11,14 +11,28 @@ FRAME, CRC = tfrecord.frame(example.encode_record(RECORD))
 
 
 def test_a_frame_gives_its_record():
-    assert record_batch.open_frame(memoryview(FRAME), 3, CRC) == RECORD
+    stored = record_batch.open_frame(memoryview(FRAME), 3, CRC)
+    assert isinstance(stored, record_batch.StoredRecord)
+    assert (stored.payload, stored.label, stored.parse()) == (RECORD.payload, 3, RECORD)
 
 
-def test_a_frame_of_another_writer_gives_its_record():
-    message = example.encode_record(RECORD) + b"\x78\x01"  # field 15, which no reader knows
+def test_a_record_that_lacks_a_feature_is_named_when_it_is_asked_for():
+    message = example.encode_record(RECORD).replace(b"image/key", b"image/kex")
+    framed, crc = tfrecord.frame(message)
+    batch = record_batch.build(np.array([7]), [record_batch.open_frame(memoryview(framed), 3, crc)])
+    assert batch.payloads == [RECORD.payload]
+    with pytest.raises(errors.DataCorruptError, match=r"^record id 7 must have one bytes value in feature 'image/key'"):
+        _ = batch.keys
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_frame_of_another_writer_gives_its_record(is_before):
+    unknown, message = b"\x78\x01", example.encode_record(RECORD)  # field 15, which no reader knows
+    message = unknown + message if is_before else message + unknown
     assert example.decode_view(memoryview(message)) is None
     framed, crc = tfrecord.frame(message)
-    assert record_batch.open_frame(memoryview(framed), 3, crc) == RECORD
+    batch = record_batch.build(np.array([0]), [record_batch.open_frame(memoryview(framed), 3, crc)])
+    assert batch.records == [RECORD]
 
 
 def test_a_flip_of_any_bit_is_found():

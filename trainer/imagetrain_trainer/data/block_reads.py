@@ -8,7 +8,7 @@ import bisect
 import concurrent.futures
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -86,17 +86,15 @@ class BlockRead:
         entries = origin.indexes.entries(self._shard_number)
         own = entries[self._first - self._shard_first : stop - self._shard_first]
         self._bounds = cut(own, CELL_BYTES if origin.cache is None else cell_cache.CELL_BYTES)
-        # Lists, so that the shard's index may be forgotten, and for one number they are many times faster.
-        columns = (own[name].tolist() for name in ("offset", "length", "label", "crc"))
-        self._entries: list[tuple[int, int, int, int]] = list(zip(*columns, strict=True))
-        self._bound_list: list[int] = self._bounds.tolist()
+        # A list, so that the shard's index may be forgotten, and for one number it is many times faster.
+        self._entries: list[tuple[int, int, int, int]] = own.tolist()
         self._cells: dict[int, cell_cache.Cell | _Fetched] = {}
 
-    def need(self, record_ids: npt.NDArray[np.int64], priority: float) -> int:
+    def need(self, record_ids: Iterable[int], priority: float) -> int:
         """Begin to fetch records of this block that were not asked for before; return the bytes that this adds."""
-        places = record_ids - self._first
-        wanted = sorted(set((np.searchsorted(self._bounds, places, side="right") - 1).tolist()))
-        new = [number for number in wanted if number not in self._cells]
+        first, bounds = self._first, self._bounds
+        wanted = {bisect.bisect_right(bounds, record_id - first) - 1 for record_id in record_ids}
+        new = sorted(wanted.difference(self._cells))
         if new:
             (self._fetch if self._origin.cache is None else self._look_up)(new, priority)
         return sum(stop - start for start, stop in map(self._span, new))
@@ -121,10 +119,10 @@ class BlockRead:
 
     def _span(self, number: int) -> tuple[int, int]:
         """Return the first byte of a cell in its shard, and the one behind its last."""
-        offset, length, _, _ = self._entries[self._bound_list[number + 1] - 1]
-        return self._entries[self._bound_list[number]][0], offset + length
+        offset, length, _, _ = self._entries[self._bounds[number + 1] - 1]
+        return self._entries[self._bounds[number]][0], offset + length
 
-    def take(self, record_id: int) -> example.Record:
+    def take(self, record_id: int) -> record_batch.StoredRecord | example.Record:
         """Return a record that `need` was called for, waiting for it; checked, and read again where it is wrong.
 
         Raises:
@@ -134,7 +132,7 @@ class BlockRead:
         """
         place = record_id - self._first
         offset, length, label, crc = self._entries[place]
-        cell = self._cells[bisect.bisect_right(self._bound_list, place) - 1]
+        cell = self._cells[bisect.bisect_right(self._bounds, place) - 1]
         try:
             return record_batch.open_frame(cell.bytes_of(offset, length), label, crc)
         except errors.DataCorruptError as e:
@@ -142,7 +140,7 @@ class BlockRead:
         if self._origin.cache is not None and isinstance(cell, cell_cache.Cell):
             self._origin.cache.discard(cell.cache_key(self._shard.key))
 
-        def read() -> example.Record:
+        def read() -> record_batch.StoredRecord | example.Record:
             frame = self._origin.fetcher.get(self._shard.key, offset, length, priority=0.0).result()
             try:
                 return record_batch.open_frame(memoryview(frame), label, crc)
@@ -163,7 +161,8 @@ class BlockRead:
             cell.cancel()
 
 
-def cut(entries: shard_index.Entries, cell_bytes: int) -> npt.NDArray[np.int64]:
+def cut(entries: shard_index.Entries, cell_bytes: int) -> list[int]:
     """Return where a block's cells begin, as places in it, and its number of records behind the last."""
-    cells = max(1, round(int(entries["length"].sum(dtype=np.int64)) / cell_bytes))
-    return np.unique(np.arange(cells + 1) * len(entries) // cells)
+    records = len(entries)
+    cells = min(records, max(1, round(int(entries["length"].sum(dtype=np.int64)) / cell_bytes)))
+    return [cell * records // cells for cell in range(cells + 1)]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from imagetrain_trainer import errors
-from imagetrain_trainer.data import dataset, image_rows, reader
+from imagetrain_trainer.data import dataset, example, image_rows, reader
 
 Batch = dict[str, Any]
 """images (b, h, w, c) uint8; labels (b,) int32; record_ids (b,) int64: tensors; and what `Companions` add."""
@@ -244,21 +244,21 @@ class DecodePipeline:
             return self._failure
         if self._image.encoding != "raw":
             for batch in self._recent:
-                for index, key in enumerate(batch.keys):
-                    if fault := self._find_fault(batch, index):
+                for record_id, record in zip(batch.record_ids, batch.records, strict=True):
+                    if fault := self._find_fault(record):
                         return errors.DataCorruptError(
-                            f"record {key!r} (record id {batch.record_ids[index]}) must be {fault}, and it is not. "
+                            f"record {record.key!r} (record id {record_id}) must be {fault}, and it is not. "
                             "Remove it from the source and pack the data set again."
                         )
         return error
 
-    def _find_fault(self, batch: reader.RecordBatch, index: int) -> str | None:
+    def _find_fault(self, record: example.Record) -> str | None:
         """Return what the record's bytes must be and are not."""
         try:
-            image = _decode_bytes(batch.payloads[index], self._channels)
+            image = _decode_bytes(record.payload, self._channels)
         except tf.errors.OpError:
             return "an image that decodes"
-        size = (int(batch.heights[index]), int(batch.widths[index]))
+        size = (record.height, record.width)
         if "windows" in self._signature and tuple(image.shape[:2]) != size:
             return f"an image of {size[0]} x {size[1]} pixels, as the data set says"
         return None
@@ -307,11 +307,11 @@ class DecodePipeline:
 
     def _check_raw(self, batch: reader.RecordBatch) -> None:
         size_bytes = (self._image.height or 0) * (self._image.width or 0) * self._image.channels
-        for payload, kind, key in zip(batch.payloads, batch.formats, batch.keys, strict=True):
-            if len(payload) != size_bytes or kind != "raw":
+        for record in batch.records:
+            if len(record.payload) != size_bytes or record.format != "raw":
                 raise errors.DataCorruptError(
-                    f"record {key!r} must be {size_bytes} raw bytes, got {len(payload)} of {kind!r}. "
-                    "Pack the data set again."
+                    f"record {record.key!r} must be {size_bytes} raw bytes, got {len(record.payload)} of "
+                    f"{record.format!r}. Pack the data set again."
                 )
 
     def _decode(self, element: Batch) -> Batch:

@@ -8,6 +8,7 @@ bytes held are those of the blocks that the sampler has open, those read ahead, 
 import collections
 import concurrent.futures
 import dataclasses
+import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -21,17 +22,20 @@ from imagetrain_trainer.data import block_reads, reader, record_batch
 
 _PLANNED_BYTES = 128 * 1024 * 1024
 """Bytes of batches planned beyond those asked for: a sampler uses up a block within 12 blocks of 8 MiB."""
+_PLANNED_AT_ONCE_BYTES = 32 * 1024 * 1024
+"""What is planned at a time: code that runs once a batch has left the processor's caches by the next one."""
 _PLANNED_BATCHES = 8192
 _READY_BATCHES = 3
 
 
 @dataclasses.dataclass(slots=True)
 class _Batch:
-    """A batch on its way: its ids, the block of each, and its place in the order."""
+    """A batch on its way: its place in the order, its ids, also as a list, the block of each, and all blocks once."""
 
     number: int
     ids: npt.NDArray[np.int64]
-    blocks: npt.NDArray[np.int64]
+    id_list: list[int]
+    blocks: list[int]
     used: list[int]
 
 
@@ -44,10 +48,11 @@ class _Plan:
         self._source = source
         self._record_ids = record_ids
         self._ahead_bytes = ahead_bytes
+        self._record_bytes = source.mean_record_bytes
         self._planned: collections.deque[_Batch] = collections.deque()
         self._planned_bytes = 0.0
         self._planned_uses: collections.Counter[int] = collections.Counter()
-        self._wanted: dict[int, list[npt.NDArray[np.int64]]] = collections.defaultdict(list)
+        self._wanted: dict[int, list[int]] = collections.defaultdict(list)
         self._asked: collections.deque[_Batch] = collections.deque()
         self._asked_uses: collections.Counter[int] = collections.Counter()
         self._open: dict[int, block_reads.BlockRead] = {}
@@ -56,8 +61,11 @@ class _Plan:
         self._is_over = False
 
     def fill(self) -> None:
-        """Plan batches up to the bounds."""
-        while not self._is_over and self._planned_bytes < _PLANNED_BYTES and len(self._planned) < _PLANNED_BATCHES:
+        """Plan batches up to the bounds, where fewer are left than there should be."""
+        if self._planned_bytes >= _PLANNED_BYTES:
+            return
+        most_bytes = _PLANNED_BYTES + _PLANNED_AT_ONCE_BYTES
+        while not self._is_over and self._planned_bytes < most_bytes and len(self._planned) < _PLANNED_BATCHES:
             ids = next(self._record_ids, None)
             if ids is None:
                 self._is_over = True
@@ -65,22 +73,23 @@ class _Plan:
             self._add(np.asarray(ids, np.int64))
 
     def _add(self, ids: npt.NDArray[np.int64]) -> None:
-        numbers = self._source.layout.block_of(ids)
-        used = sorted(set(numbers.tolist()))  # some ten blocks: np.unique takes 75 microseconds
+        id_list, numbers = ids.tolist(), self._source.layout.block_of(ids).tolist()
+        for record_id, block in zip(id_list, numbers, strict=True):
+            self._wanted[block].append(record_id)
+        used = sorted(set(numbers))
         for block in used:
-            self._wanted[block].append(ids[numbers == block])
             self._planned_uses[block] += 1
             if block not in self._open:
                 self._source.origin.indexes.request(self._source.layout.shard_of(block), priority=self._numbers)
-        self._planned.append(_Batch(self._numbers, ids, numbers, used))
+        self._planned.append(_Batch(self._numbers, ids, id_list, numbers, used))
         self._numbers += 1
-        self._planned_bytes += len(ids) * self._source.mean_record_bytes
+        self._planned_bytes += len(id_list) * self._record_bytes
 
     def ask(self) -> None:
         """Ask for the blocks of planned batches, until enough bytes are ahead."""
         while self._planned and (not self._asked or sum(self._unused_bytes.values()) < self._ahead_bytes):
             batch = self._planned.popleft()
-            self._planned_bytes -= len(batch.ids) * self._source.mean_record_bytes
+            self._planned_bytes -= len(batch.id_list) * self._record_bytes
             for block in batch.used:
                 self._ask_for(block, priority=batch.number)
                 self._asked_uses[block] += 1
@@ -95,7 +104,7 @@ class _Plan:
         if block not in self._open:
             self._open[block] = block_reads.BlockRead(self._source.origin, block)
             self._unused_bytes[block] = 0
-        added = self._open[block].need(np.concatenate(wanted), priority)
+        added = self._open[block].need(wanted, priority)
         if block in self._unused_bytes:
             self._unused_bytes[block] += added
 
@@ -104,7 +113,7 @@ class _Plan:
         if not self._asked:
             return None
         batch = self._asked[0]
-        places = zip(batch.ids.tolist(), batch.blocks.tolist(), strict=True)
+        places = zip(batch.id_list, batch.blocks, strict=True)
         records = [self._open[block].take(record_id) for record_id, block in places]
         self._asked.popleft()
         for block in batch.used:
@@ -151,10 +160,13 @@ class Prefetcher(Iterator[reader.RecordBatch]):
         self._source = source
         self._ids = iter(record_ids)
         self._plan = _Plan(source, self._ids, ahead_bytes)
-        self._ready: collections.deque[reader.RecordBatch | BaseException | None] = collections.deque()
+        # Queues in C: the waiting of a Condition, in Python, takes a microsecond for each record of a batch of 64.
+        self._ready: queue.SimpleQueue[reader.RecordBatch | BaseException | None] = queue.SimpleQueue()
+        self._places: queue.SimpleQueue[None] = queue.SimpleQueue()  # that are free among the ready batches
+        for _ in range(_READY_BATCHES):
+            self._places.put(None)
         self._stall_seconds = 0.0
         self._is_closed = False
-        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="imagetrain-read-ahead", daemon=True)
         self._thread.start()
 
@@ -173,18 +185,18 @@ class Prefetcher(Iterator[reader.RecordBatch]):
             StopIteration: all batches are read, or this is closed, by any thread.
             errors.TrainerError: reading it failed.
         """
+        if self._is_closed:
+            raise StopIteration
         started = time.monotonic()
-        with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._is_closed)
-            self._stall_seconds += time.monotonic() - started
-            if self._is_closed:
-                raise StopIteration
-            first = self._ready[0]
-            if isinstance(first, record_batch.RecordBatch):
-                self._ready.popleft()
-                self._changed.notify_all()
-                return first
+        first = self._ready.get()
+        self._stall_seconds += time.monotonic() - started
+        if self._is_closed:
+            raise StopIteration
+        if isinstance(first, record_batch.RecordBatch):
+            self._places.put(None)
+            return first
         if first is None:
+            self._ready.put(None)  # for whoever asks again
             raise StopIteration
         self.close()
         raise first
@@ -194,18 +206,16 @@ class Prefetcher(Iterator[reader.RecordBatch]):
         try:
             while True:
                 batch = self._make()
-                with self._changed:
-                    self._changed.wait_for(lambda: len(self._ready) < _READY_BATCHES or self._is_closed)
-                    if self._is_closed:
-                        return
-                    self._ready.append(batch)
-                    self._changed.notify_all()
+                self._places.get()
+                if self._is_closed:
+                    return
+                self._ready.put(batch)
                 if batch is None:
                     return
         except concurrent.futures.CancelledError as e:
-            self._end(None if self._is_closed else e)
+            self._ready.put(None if self._is_closed else e)
         except BaseException as e:  # noqa: BLE001 - the consumer raises it
-            self._end(e)
+            self._ready.put(e)
 
     def _make(self) -> reader.RecordBatch | None:
         if self._source.is_resident:
@@ -215,16 +225,11 @@ class Prefetcher(Iterator[reader.RecordBatch]):
         self._plan.ask()
         return self._plan.take()
 
-    def _end(self, error: BaseException | None) -> None:
-        with self._changed:
-            self._ready.append(error)
-            self._changed.notify_all()
-
     def close(self) -> None:
         """Drop what is read ahead and end the thread; a consumer in another thread gets StopIteration."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
+        self._is_closed = True
+        self._places.put(None)  # wakes the thread
+        self._ready.put(None)  # and the consumer
         while self._thread.is_alive() and self._thread is not threading.current_thread():
             self._plan.cancel()  # again for what the thread has asked for meanwhile
             self._thread.join(timeout=0.05)

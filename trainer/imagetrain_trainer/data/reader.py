@@ -3,6 +3,7 @@
 A record id counts through a split's shards in order. A split that is small enough is read once and kept in memory.
 """
 
+import collections
 import dataclasses
 import pathlib
 import threading
@@ -167,28 +168,26 @@ class DatasetReader:
         if self.is_resident:
             resident = self._load_resident()
             return record_batch.build(ids, [resident[record_id] for record_id in ids.tolist()])
-        numbers = self.layout.block_of(ids)
-        reads = self._begin({int(block): ids[numbers == block] for block in np.unique(numbers)})
-        taken = zip(ids.tolist(), numbers.tolist(), strict=True)
-        return record_batch.build(ids, [reads[block].take(record_id) for record_id, block in taken])
+        return record_batch.build(ids, self._read(ids.tolist(), self.layout.block_of(ids).tolist()))
 
-    def _begin(self, wanted: dict[int, npt.NDArray[np.int64]]) -> dict[int, block_reads.BlockRead]:
+    def _read(self, ids: list[int], block_numbers: list[int]) -> list[record_batch.StoredRecord | example.Record]:
+        wanted: dict[int, list[int]] = collections.defaultdict(list)
+        for record_id, block in zip(ids, block_numbers, strict=True):
+            wanted[block].append(record_id)
         for block in wanted:
             self.origin.indexes.request(self.layout.shard_of(block))
         reads = {}
-        for block, ids in wanted.items():
+        for block, its_ids in wanted.items():
             reads[block] = block_reads.BlockRead(self.origin, block)
-            reads[block].need(ids, priority=0.0)
-        return reads
+            reads[block].need(its_ids, priority=0.0)
+        return [reads[block].take(record_id) for record_id, block in zip(ids, block_numbers, strict=True)]
 
     def _load_resident(self) -> list[example.Record]:
         with self._lock:
             if self._resident is None:
-                every = {block: np.arange(*self.layout.block_range(block)) for block in range(self.layout.blocks)}
-                reads = self._begin(every)
-                self._resident = [
-                    reads[block].take(record_id) for block, ids in every.items() for record_id in ids.tolist()
-                ]
+                ids = np.arange(self.records)
+                stored = self._read(ids.tolist(), self.layout.block_of(ids).tolist())
+                self._resident = record_batch.build(ids, stored).records
             return self._resident
 
     def _load_labels(self) -> npt.NDArray[np.int32]:
