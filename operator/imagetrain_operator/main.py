@@ -27,6 +27,7 @@ from imagetrain_operator.cluster import (
     findings,
     informer,
     lease,
+    node_notices,
     progress_board,
     queue,
     recorder,
@@ -60,6 +61,12 @@ _VERSION = importlib.metadata.version("imagetrain")
 )
 @click.option("--lease-duration-seconds", default=15.0, help="How long a silent leader keeps the Lease.")
 @click.option("--progress-interval-seconds", default=10.0, help="Time between two looks at a job's progress.")
+@click.option(
+    "--node-notice-taint",
+    "node_notice_taints",
+    multiple=True,
+    help="Key of a taint that says that a node is about to be taken away; may be given several times.",
+)
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", default="text", type=click.Choice(["text", "json"]))
 @click.version_option(package_name="imagetrain")
@@ -183,6 +190,8 @@ class Operator:
         )
         tasks = [_start(each.run()) for each in self._informers]
         tasks += [_start(around.board.run()), _start(around.findings.run()), _start(self._audit.run())]
+        if around.notices is not None:  # neither the start nor the probes wait for it: the right may be missing
+            tasks.append(_start(around.notices.run()))
         stopping, holding, kopf_end = _start(_wait_for(stop)), _start(election.hold()), asyncio.Event()
         watching: asyncio.Task[None] | None = None
         try:
@@ -209,11 +218,12 @@ class Operator:
         self, api: client.ApiClient, work: queue.WorkQueue, figures: metrics.OperatorMetrics
     ) -> reconcile.Surroundings:
         chosen = self._settings
+        pods = informer.PodCache()
         return reconcile.Surroundings(
             api=api,
             jobs=self._jobs,
             child_jobs=informer.ChildCache[observed.ChildJob](),
-            pods=informer.PodCache(),
+            pods=pods,
             queue=work,
             board=progress_board.ProgressBoard(chosen.progress_interval_seconds, work.add),
             findings=findings.Findings(api, work.add),
@@ -221,7 +231,19 @@ class Operator:
             metrics=figures,
             defaults=children.Defaults(image=chosen.trainer_image, image_pull_policy=chosen.image_pull_policy or None),
             status_interval_seconds=chosen.progress_interval_seconds,
+            notices=self._build_node_notices(api, pods, work, figures) if chosen.node_notice_taints else None,
         )
+
+    def _build_node_notices(
+        self, api: client.ApiClient, pods: informer.PodCache, work: queue.WorkQueue, figures: metrics.OperatorMetrics
+    ) -> node_notices.NodeNotices:
+        def look_at_its_jobs(node: str) -> None:
+            for key in pods.jobs_on(node):
+                work.add(key)
+
+        taints = self._settings.node_notice_taints
+        count = figures.watch_events.labels("Node").inc
+        return node_notices.NodeNotices(api, taints, look_at_its_jobs, count)
 
     def _build_informers(self, around: reconcile.Surroundings) -> list[informer.Informer[Any]]:
         """Return the watches of the children: of each namespace, or two of all."""

@@ -110,7 +110,8 @@ class Pod:
         finished_at: when the worker container terminated.
         pod_reason, pod_message: status.reason and status.message, such as Evicted, NodeLost, DeadlineExceeded; "".
         disruption: reason of condition DisruptionTarget=True (PreemptionByScheduler, DeletionByTaintManager,
-            EvictionByEvictionAPI, DeletionByPodGC, TerminationByKubelet); "".
+            EvictionByEvictionAPI, DeletionByPodGC, TerminationByKubelet, or one of this operator's); "".
+        disruption_message: message of that condition; "".
         is_gone: whether it has been deleted, and is kept for how it ended.
         placed_at: when it was given its node; None before.
     """
@@ -142,6 +143,7 @@ class Pod:
     pod_reason: str
     pod_message: str
     disruption: str
+    disruption_message: str = ""
     exit_container: str = names.CONTAINER
     is_gone: bool = False
     placed_at: dt.datetime | None = None
@@ -167,6 +169,26 @@ class Denial:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NodeNotice:
+    """Word that a node is about to be taken away.
+
+    Attributes:
+        node: its name.
+        taint: key of the taint that says so; "" where the node is being deleted.
+        since: when it was said, or first seen.
+    """
+
+    node: str
+    taint: str
+    since: dt.datetime
+
+    @property
+    def cause(self) -> str:
+        """What says so."""
+        return f"taint {self.taint}" if self.taint else "its deletion"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """All that one decision looks at.
 
@@ -177,6 +199,7 @@ class Observation:
         progress: the chief's newest report in the current attempt, if any came.
         denial: why pods or children of the current attempt could not be created, if so.
         mount_problem: why a volume of a waiting pod could not be mounted, if so.
+        node_notices: of the pods' nodes, those that are about to be taken away, as far as that is watched for.
     """
 
     job: TrainingJob
@@ -185,6 +208,7 @@ class Observation:
     progress: progress.Progress | None
     denial: Denial | None
     mount_problem: str
+    node_notices: tuple[NodeNotice, ...] = ()
 
 
 RawObject = Mapping[str, Any]  # an object as the API server sends it

@@ -43,3 +43,8 @@ def services(namespace: str) -> str:
 def events(namespace: str) -> str:
     """Return the collection of Events of one namespace."""
     return f"/api/v1/namespaces/{namespace}/events"
+
+
+def nodes() -> str:
+    """Return the collection of nodes."""
+    return "/api/v1/nodes"

@@ -15,14 +15,23 @@ from collections.abc import Iterator
 from imagetrain_api import schema
 from imagetrain_api.status import JobStatus
 from imagetrain_operator import metrics, observed, paths, status_pace
-from imagetrain_operator.cluster import client, errors, findings, informer, progress_board, queue, recorder
-from imagetrain_operator.plan import children, conditions, decide, failures, parse
-from imagetrain_operator.plan.draft import ForcedDeletion, Plan
+from imagetrain_operator.cluster import (
+    client,
+    errors,
+    findings,
+    informer,
+    node_notices,
+    pod_deletions,
+    progress_board,
+    queue,
+    recorder,
+)
+from imagetrain_operator.plan import children, conditions, decide, parse
+from imagetrain_operator.plan.draft import Plan
 
 logger = logging.getLogger(__name__)
 
 _FOREIGN_RETRY_SECONDS = 5.0
-_REFUSED_RETRY_SECONDS = 60.0
 
 
 class JobCache:
@@ -78,6 +87,7 @@ class Surroundings:
     metrics: metrics.OperatorMetrics
     defaults: children.Defaults
     status_interval_seconds: float
+    notices: node_notices.NodeNotices | None = None  # of nodes; None where they are not watched
 
 
 class Reconciler:
@@ -86,9 +96,9 @@ class Reconciler:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._pace = status_pace.StatusPace(around.status_interval_seconds)
-        self._refused_until: dict[
-            str, float
-        ] = {}  # monotonic time by the uid of a pod that may not be deleted by force
+        self._pod_deletions = pod_deletions.PodDeletions(
+            around.api, around.pods, around.recorder, around.queue.add_after
+        )
 
     async def run(self) -> None:
         """Reconcile for ever; trouble with the API server puts a job back with a growing delay."""
@@ -131,8 +141,8 @@ class Reconciler:
             return  # deleted meanwhile: its event is on the way, and nothing is made for it
         if is_told:
             await self._announce(job, plan, now)
-        for deletion in plan.force_delete:
-            await self._force_delete(job, deletion, now)
+        for deletion in plan.delete_pods:
+            await self._pod_deletions.apply(job, deletion, now)
         for child in plan.delete_children:
             await self._delete_child(key, child)
         if plan.start_attempt is not None:
@@ -147,13 +157,16 @@ class Reconciler:
         around, key = self._around, job.key
         found = around.findings.get(key)
         child_jobs = tuple(child for child in around.child_jobs.of_job(key) if child.owner_uid == job.uid)
+        pods = self._own_pods(job, child_jobs)
+        notices = around.notices
         return observed.Observation(
             job=job,
             child_jobs=child_jobs,
-            pods=self._own_pods(job, child_jobs),
+            pods=pods,
             progress=around.board.report(key),
             denial=found.denial,
             mount_problem=found.mount_problem,
+            node_notices=notices.of_nodes(pod.node for pod in pods) if notices is not None else (),
         )
 
     def _own_pods(
@@ -286,51 +299,10 @@ class Reconciler:
         if any(known.uid == child.uid for known in self._around.child_jobs.of_job(key)):  # the watch may be faster
             self._around.child_jobs.put(dataclasses.replace(child, is_deleting=True))
 
-    async def _force_delete(self, job: observed.TrainingJob, deletion: ForcedDeletion, now: dt.datetime) -> None:
-        """Delete a pod whose node does not answer, as the pod garbage collector does.
-
-        It is called failed first: the Job controller holds on to a pod that never ended, and would make no other.
-        """
-        key, pod, event = job.key, deletion.pod, deletion.event
-        if time.monotonic() < self._refused_until.get(pod.uid, 0.0):
-            return
-        path = paths.pod(pod.namespace, pod.name)
-        try:
-            written = await self._around.api.strategic_patch(f"{path}/status", build_loss_patch(pod, now))
-            await self._around.api.delete(path, pod.uid, by_force=True)
-        except (errors.NotFoundError, errors.ConflictError):  # it is gone, or another has its name
-            return
-        except errors.RefusedError as error:
-            logger.warning("%s: the pod %s cannot be deleted by force: %s", key, pod.name, error)
-            clock = time.monotonic()
-            self._refused_until = {uid: until for uid, until in self._refused_until.items() if until > clock}
-            self._refused_until[pod.uid] = clock + _REFUSED_RETRY_SECONDS
-            self._around.queue.add_after(key, _REFUSED_RETRY_SECONDS)
-            return
-        self._refused_until.pop(pod.uid, None)
-        await self._around.recorder.post(job, event.kind, event.reason, event.message, now)
-        lost = parse.parse_pod(written)
-        if lost is not None and any(known.uid == pod.uid for known in self._around.pods.of_job(key)):
-            self._around.pods.put(dataclasses.replace(lost, is_gone=True))
-            self._around.queue.add(key)
-
     async def _delete_job(self, job: observed.TrainingJob) -> None:
         logger.info("%s: deleting it, for spec.ttlSecondsAfterFinished is over", job.key, extra={"job": str(job.key)})
         with contextlib.suppress(errors.NotFoundError, errors.ConflictError):  # it is gone, or another has its name
             await self._around.api.delete(paths.training_job(job.key.namespace, job.key.name), job.uid)
-
-
-def build_loss_patch(pod: observed.Pod, now: dt.datetime) -> dict[str, object]:
-    """Return the strategic merge patch that calls a pod failed for its node (Kubernetes, pkg/controller/podgc)."""
-    message = f"Node {pod.node} does not answer; deleted by force (spec.recovery.forceDeleteAfterSeconds)."
-    condition = {
-        "type": "DisruptionTarget",
-        "status": "True",
-        "reason": failures.NODE_UNREACHABLE,
-        "message": message,
-        "lastTransitionTime": conditions.format_time(now),
-    }
-    return {"metadata": {"uid": pod.uid}, "status": {"phase": "Failed", "conditions": [condition]}}
 
 
 def build_status_patch(old: JobStatus, new: JobStatus) -> dict[str, object]:

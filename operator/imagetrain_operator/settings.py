@@ -1,6 +1,10 @@
 """Settings of the operator process, validated once."""
 
 import dataclasses
+import re
+
+# Kubernetes, "Labels and selectors": a taint's key is a qualified name.
+_TAINT_KEY = re.compile(r"([a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +18,7 @@ class OperatorSettings:
         listen_host, listen_port: where /metrics, /healthz and /readyz are served.
         lease_namespace, lease_name: of the Lease that one operator of several holds.
         lease_duration_seconds: how long a silent leader keeps it.
+        node_notice_taints: keys of taints that say that a node is about to be taken away; empty: nodes are not watched.
         identity: this process, different from every other.
         progress_interval_seconds: time between two questions to a chief, and least time between two status writes of
             figures alone.
@@ -31,6 +36,7 @@ class OperatorSettings:
     lease_duration_seconds: float
     identity: str
     progress_interval_seconds: float
+    node_notice_taints: tuple[str, ...] = ()
     reconcilers: int = 16
     audit_interval_seconds: float = 60.0
 
@@ -41,3 +47,8 @@ class OperatorSettings:
             raise ValueError(f"progress interval must be at least 1 s, got {self.progress_interval_seconds!r}.")
         if len(set(self.namespaces)) < len(self.namespaces):
             raise ValueError(f"namespaces must not be named twice, got {self.namespaces!r}.")
+        for key in self.node_notice_taints:
+            if not _TAINT_KEY.fullmatch(key):
+                raise ValueError(
+                    f"node notice taint must be the key of a taint, without value and effect, got {key!r}."
+                )

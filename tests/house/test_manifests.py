@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from imagetrain_operator import main
 ROOT = pathlib.Path(__file__).parents[2] / "manifests"
 OVERLAYS = ("overlays/cluster-wide", "overlays/one-namespace", "crd")
 ROLES = ("Role", "ClusterRole")
+NODE_NOTICES = "components/node-notices"
 
 
 def read(folder: str) -> list[dict[str, Any]]:
@@ -22,7 +24,7 @@ def read(folder: str) -> list[dict[str, Any]]:
         for path in sorted((ROOT / folder).rglob("*.yaml"))
         for document in yaml.safe_load_all(path.read_text())
     ]
-    return [document for document in documents if document["kind"] != "Kustomization"]
+    return [document for document in documents if document["kind"] not in ("Kustomization", "Component")]
 
 
 def rules(folder: str, name: str = "imagetrain-operator") -> list[dict[str, Any]]:
@@ -30,8 +32,23 @@ def rules(folder: str, name: str = "imagetrain-operator") -> list[dict[str, Any]
     return [rule for role in roles for rule in role["rules"]]
 
 
-def build(api: access.Access, folder: str) -> list[dict[str, Any]]:
+def build(api: access.Access, folder: str | pathlib.Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(api.kubectl("kustomize", str(ROOT / folder))))
+
+
+def build_with_node_notices(api: access.Access, folder: pathlib.Path, overlay: str) -> list[dict[str, Any]]:
+    """Return the objects of an overlay of one's own, as manifests/README.md has it."""
+    shutil.copytree(ROOT, folder / "imagetrain" / "manifests")
+    own = folder / "own"
+    own.mkdir()
+    lines = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"../imagetrain/manifests/{overlay}"],
+        "components": [f"../imagetrain/manifests/{NODE_NOTICES}"],
+    }
+    (own / "kustomization.yaml").write_text(yaml.safe_dump(lines))
+    return build(api, own)
 
 
 def moved(documents: list[dict[str, Any]], namespace: str) -> list[dict[str, Any]]:
@@ -43,11 +60,14 @@ def moved(documents: list[dict[str, Any]], namespace: str) -> list[dict[str, Any
 
 
 def test_no_rule_has_an_asterisk_and_none_names_secrets() -> None:
+    of_nodes = rules(NODE_NOTICES, "imagetrain-operator-node-notices")
+    assert of_nodes == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}]
     all_rules = [rule for each in read(".") if each["kind"] in ROLES for rule in each["rules"]]
-    assert all_rules
+    assert len(all_rules) > len(of_nodes)
     for rule in all_rules:
         words = {word for key in ("apiGroups", "resources", "verbs") for word in rule[key]}
-        assert not words & {"*", "secrets", "configmaps", "nodes", "pods/exec", "pods/log", "escalate", "bind"}, rule
+        forbidden = {"*", "secrets", "configmaps", "nodes", "pods/exec", "pods/log", "escalate", "bind"}
+        assert not words & (forbidden - {"nodes"} if rule in of_nodes else forbidden), rule
         assert not any("/" in group for group in rule["apiGroups"]), f"an API group carries no version: {rule}"
 
 
@@ -64,6 +84,39 @@ def test_one_namespace_install_has_nothing_of_the_whole_cluster(kubernetes_api: 
     documents = build(kubernetes_api, "overlays/one-namespace")
     assert {each["metadata"].get("namespace") for each in documents} == {"imagetrain"}
     assert {each["kind"] for each in documents} == {"ServiceAccount", "Role", "RoleBinding", "Deployment"}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "namespace"), [("overlays/cluster-wide", "imagetrain-system"), ("overlays/one-namespace", "imagetrain")]
+)
+def test_component_gives_the_operator_of_its_overlay_a_right_on_nodes_and_the_taints(
+    kubernetes_api: access.Access,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    overlay: str,
+    namespace: str,
+) -> None:
+    documents = build_with_node_notices(kubernetes_api, tmp_path, overlay)
+    plain = build(kubernetes_api, overlay)
+    role, binding = (each for each in documents if each["metadata"]["name"].startswith("imagetrain-operator-node-"))
+    assert len(documents) == len(plain) + 2
+    assert (role["kind"], role["rules"]) == ("ClusterRole", rules(NODE_NOTICES, role["metadata"]["name"]))
+    assert binding["metadata"]["name"] == f"imagetrain-operator-node-notices.{namespace}"  # one for each operator
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": "imagetrain-operator", "namespace": namespace},
+    ]
+    (deployment,) = (each for each in documents if each["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (variable,) = (each for each in container["env"] if "NODE_NOTICE" in each["name"])
+    monkeypatch.setenv(variable["name"], variable["value"])
+    context = main.main.make_context("imagetrain-operator", ["--all-namespaces"])
+    chosen: tuple[str, ...] = context.params["node_notice_taints"]
+    assert "aws-node-termination-handler/spot-itn" in chosen
+    assert len(chosen) == len(set(chosen)) == 6
+    kubernetes_api.kubectl(
+        "apply", "--server-side", "--dry-run=server", "--filename=-", stdin=yaml.safe_dump_all([role, binding])
+    )
 
 
 @pytest.mark.parametrize("folder", OVERLAYS)
@@ -98,8 +151,18 @@ def test_operators_pod_satisfies_restricted(kubernetes_api: access.Access, plain
 
 
 @pytest.mark.parametrize("folder", OVERLAYS[:2])
-def test_every_variable_of_the_deployment_is_an_option(kubernetes_api: access.Access, folder: str) -> None:
-    (deployment,) = (each for each in build(kubernetes_api, folder) if each["kind"] == "Deployment")
+@pytest.mark.parametrize("has_notices", [False, True], ids=["alone", "with node notices"])
+def test_every_variable_of_the_deployment_is_an_option(
+    kubernetes_api: access.Access,
+    tmp_path: pathlib.Path,
+    folder: str,
+    has_notices: bool,  # noqa: FBT001
+) -> None:
+    if has_notices:
+        documents = build_with_node_notices(kubernetes_api, tmp_path, folder)
+    else:
+        documents = build(kubernetes_api, folder)
+    (deployment,) = (each for each in documents if each["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     options = {f"IMAGETRAIN_OPERATOR_{option.name.upper()}" for option in main.main.params if option.name}
     assert {variable["name"] for variable in container["env"]} <= options

@@ -92,6 +92,12 @@ def test_each_exit_code_tells_its_meaning_the_place_and_the_advice(code):
             ["kubectl drain"],
         ),
         (
+            running(status_conditions=_disrupted("NodeReclaimed", "Node node-1 is about to go (x)"), **DELETED),
+            "NodeReclaimed",
+            "disruption",
+            ["asked to save and stop", "Node node-1 is about to go (x)."],
+        ),
+        (
             ended(82, conditions=_disrupted("PreemptionByScheduler"), **DELETED),
             "PreemptedByScheduler",
             "disruption",
@@ -238,6 +244,7 @@ def test_the_end_of_one_pod_is_explained(pod, reason, traits, parts):
         # A worker that is done, or goes on, is not to blame.
         ([ended(0, rank=1), running(rank=2)], "PeerLost", 0),
         ([ended(82, rank=1, conditions=_disrupted("PreemptionByScheduler"), **DELETED)], "PreemptedByScheduler", 1),
+        ([ended(82, rank=1, conditions=_disrupted("NodeReclaimed"), **DELETED), ended(82, rank=2)], "NodeReclaimed", 1),
     ],
 )  # fmt: skip
 def test_the_guilty_one_is_found_among_its_peers(others, reason, rank):

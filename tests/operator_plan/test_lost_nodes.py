@@ -7,7 +7,8 @@ import pytest
 
 import cluster_objects
 import observations as o
-from imagetrain_operator import observed, reconcile
+from imagetrain_operator import observed
+from imagetrain_operator.cluster import pod_deletions
 from imagetrain_operator.plan import failures, parse
 
 LOST = {"is_node_lost": True, "is_ready": False, "node_lost_since": o.NOW}
@@ -18,7 +19,7 @@ def decide(pod: observed.Pod, seconds: float, **recovery: Any) -> tuple[list[str
     """Return the pods that are deleted by force, and when to look again."""
     job = o.training(recovery={"forceDeleteAfterSeconds": 60, **recovery})
     made = o.plan(job, children_=(o.build_child(),), pods=(o.build_pod(0), pod), now=o.after(seconds))
-    return [each.pod.name for each in made.force_delete], made.requeue_after_seconds
+    return [each.pod.name for each in made.delete_pods], made.requeue_after_seconds
 
 
 @pytest.mark.parametrize(
@@ -59,17 +60,17 @@ def test_pods_of_earlier_attempts_and_of_jobs_that_ended_go_too() -> None:
     later = dataclasses.replace(job, status=dataclasses.replace(job.status, attempt=3))
     pods = (old, o.build_pod(0, 3), o.build_pod(1, 3))
     made = o.plan(later, children_=(o.build_child(3),), pods=pods, now=o.after(100))
-    assert [each.pod for each in made.force_delete] == [old]
+    assert [each.pod for each in made.delete_pods] == [old]
     ended = o.carried(job, o.plan(job, children_=(o.build_child(),), pods=(o.succeeded(0), o.succeeded(1))))
     assert ended.status.phase == "Succeeded"
-    assert [each.pod for each in o.plan(ended, pods=(old,), now=o.after(100)).force_delete] == [old]
+    assert [each.pod for each in o.plan(ended, pods=(old,), now=o.after(100)).delete_pods] == [old]
 
 
 def test_event_names_pod_node_and_setting() -> None:
     job = o.training(recovery={"forceDeleteAfterSeconds": 60})
     pods = (o.build_pod(0), o.build_pod(1, **LOST))
     made = o.plan(job, children_=(o.build_child(),), pods=pods, now=o.after(100))
-    (deletion,) = made.force_delete
+    (deletion,) = made.delete_pods
     assert (deletion.event.kind, deletion.event.reason) == ("Warning", "ForceDeleted")
     message = deletion.event.message
     for word in ("digits-0-1-x", "worker 1", "node n2", "60 s", "spec.recovery.forceDeleteAfterSeconds"):
@@ -91,7 +92,11 @@ def test_since_when_a_node_is_silent_is_read_from_its_pod() -> None:
 
 
 def test_pod_that_was_called_failed_for_its_node_is_a_lost_node() -> None:
-    patch: dict[str, Any] = reconcile.build_loss_patch(o.build_pod(1), o.NOW)
+    job = o.training(recovery={"forceDeleteAfterSeconds": 60})
+    pods = (o.build_pod(0), o.build_pod(1, **LOST))
+    (deletion,) = o.plan(job, children_=(o.build_child(),), pods=pods, now=o.after(100)).delete_pods
+    assert deletion.by_force
+    patch: dict[str, Any] = pod_deletions.build_disruption_patch(deletion, o.NOW)
     raw = cluster_objects.build_pod()
     running = {"name": "worker", "ready": True, "state": {"running": {}}, "restartCount": 0}
     raw["status"] = {**patch["status"], "containerStatuses": [running]}

@@ -110,15 +110,15 @@ class ApiClient:
         """Change an object of a kind that Kubernetes itself defines; items of its lists are merged by their keys."""
         return await self._request("PATCH", path, body, STRATEGIC_PATCH, None)
 
-    async def delete(self, path: str, uid: str, *, by_force: bool = False) -> None:
+    async def delete(self, path: str, uid: str, *, by_force: bool = False) -> dict[str, Any]:
         """Delete an object and, in the background, what it owns, unless it is another one than `uid`.
 
-        By force, a pod goes without its node's word that it has ended.
+        By force, a pod goes without its node's word that it has ended; else the answer is the pod in its grace period.
         """
         body: dict[str, object] = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         if by_force:
             body["gracePeriodSeconds"] = 0
-        await self._request("DELETE", path, body, JSON, None)
+        return await self._request("DELETE", path, body, JSON, None)
 
     async def watch(self, path: str, params: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
         """Yield watch events until the server ends the stream.

@@ -4,21 +4,12 @@ kopf watches the ImageTrainingJobs. Children are watched here, because kopf keep
 seen and spends 0.5 ms on each event (docs/design/20261124-operator.md); a typed cache of our own takes a tenth of both.
 """
 
-import asyncio
 import dataclasses
-import logging
-import random
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from imagetrain_operator import observed
-from imagetrain_operator.cluster import client, errors
-
-logger = logging.getLogger(__name__)
-
-_WATCH_SECONDS = 300  # ended by the server, at most; spread by a quarter so that streams do not end together
-_MAX_BACKOFF_SECONDS = 30.0
-_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.3, 5.0  # between two attempts to go on with a broken watch
+from imagetrain_operator.cluster import client, watch
 
 
 class Child(Protocol):
@@ -84,12 +75,16 @@ class PodCache(ChildCache[observed.Pod]):
             child = dataclasses.replace(child, deleted_at=known.deleted_at)
         return super().put(child)
 
+    def jobs_on(self, node: str) -> tuple[observed.Key, ...]:
+        """Return the jobs that have pods on a node."""
+        return tuple(key for key, pods in self._by_job.items() if any(pod.node == node for pod in pods.values()))
+
 
 def _key(child: Child) -> observed.Key:
     return observed.Key(child.namespace, child.job_name)
 
 
-class Informer(Generic[C]):
+class Informer(watch.Watch, Generic[C]):
     """Keeps a cache equal to what the API server holds, and names each job whose children changed.
 
     Args:
@@ -114,93 +109,33 @@ class Informer(Generic[C]):
         count_event: Callable[[], None],
         remember: Callable[[C], C | None] = lambda _: None,
     ) -> None:
-        self._api = api
-        self._path = path
-        self._selector = label_selector
+        super().__init__(api, path, {"labelSelector": label_selector}, count_event)
         self._parse = parse
         self._cache = cache
         self._on_change = on_change
-        self._count_event = count_event
         self._remember = remember
-        self._mine: dict[tuple[str, str], C] = {}
-        self.is_synced = asyncio.Event()
-        self.last_heard = asyncio.get_running_loop().time()
+        self._mine: dict[watch.ObjectName, C] = {}
 
-    async def run(self) -> None:
-        """List and watch for ever; trouble is waited out."""
-        backoff = 0.1
-        while True:
-            try:
-                version = await self._list()
-                self.is_synced.set()
-                backoff = 0.1
-                await self._follow(version)
-            except errors.ExpiredError:
-                logger.info("%s: the watch fell behind; listing anew", self._path)
-            except errors.ClusterError as error:
-                logger.warning("%s: %s; trying again in %.1f s", self._path, error, backoff)
-                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
-                backoff = min(2 * backoff, _MAX_BACKOFF_SECONDS)
-
-    async def _list(self) -> str:
-        """Fetch everything, drop what is gone, and return the resource version to watch from."""
-        found: set[tuple[str, str]] = set()
-        params = {"labelSelector": self._selector, "limit": str(client.LIST_CHUNK)}
-        while True:
-            page = await self._api.get(self._path, params)
-            self.last_heard = asyncio.get_running_loop().time()
-            for raw in page.get("items") or ():
-                child = self._parse(raw)
-                if child is not None:
-                    found.add((child.namespace, child.name))
-                    self._store(child)
-            if not (token := page["metadata"].get("continue")):
-                break
-            params = {**params, "continue": token}
-        for name in [name for name in self._mine if name not in found]:
-            self._drop(self._mine[name])
-        version: str = page["metadata"]["resourceVersion"]
-        return version
-
-    async def _follow(self, version: str) -> None:
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            seconds = int(_WATCH_SECONDS * random.uniform(0.75, 1.0))  # noqa: S311  # spread, not a secret
-            params = {
-                "labelSelector": self._selector,
-                "resourceVersion": version,
-                "timeoutSeconds": str(seconds),
-            }
-            try:
-                async for event in self._api.watch(self._path, params):
-                    version = event["object"]["metadata"]["resourceVersion"]
-                    self._handle(event)
-                    pause = _FIRST_PAUSE_SECONDS
-            except errors.UnavailableError as error:
-                logger.info("%s: the watch broke (%s); going on from version %s", self._path, error, version)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
-                pause = min(2 * pause, _MAX_PAUSE_SECONDS)
-
-    def _handle(self, event: dict[str, Any]) -> None:
-        self.last_heard = asyncio.get_running_loop().time()
-        if event["type"] == "BOOKMARK":
-            return
-        self._count_event()
-        child = self._parse(event["object"])
+    def _store(self, raw: observed.RawObject) -> bool:
+        child = self._parse(raw)
         if child is None:
-            return
-        if event["type"] == "DELETED":
-            self._drop(child)
-        else:
-            self._store(child)
-
-    def _store(self, child: C) -> None:
-        self._mine[child.namespace, child.name] = child
+            return False
+        self._mine[watch.ObjectName(child.namespace, child.name)] = child
         if self._cache.put(child):
             self._on_change(_key(child))
+        return True
 
-    def _drop(self, child: C) -> None:
-        self._mine.pop((child.namespace, child.name), None)
-        kept = self._remember(child)
-        if self._cache.put(kept) if kept is not None else self._cache.remove(child):
+    def _drop(self, raw: observed.RawObject) -> None:
+        child = self._parse(raw)
+        if child is not None:
+            self._forget(child)
+
+    def _drop_others(self, kept: set[watch.ObjectName]) -> None:
+        for name in [name for name in self._mine if name not in kept]:
+            self._forget(self._mine[name])
+
+    def _forget(self, child: C) -> None:
+        self._mine.pop(watch.ObjectName(child.namespace, child.name), None)
+        rest = self._remember(child)
+        if self._cache.put(rest) if rest is not None else self._cache.remove(child):
             self._on_change(_key(child))

@@ -8,7 +8,7 @@ an attempt is in the status before its pods are asked for, and the first one is 
 import datetime as dt
 
 from imagetrain_operator import observed
-from imagetrain_operator.plan import conditions, elastic, end, failures, group, lost_nodes, recovery, run
+from imagetrain_operator.plan import conditions, elastic, end, failures, group, lost_nodes, node_notices, recovery, run
 from imagetrain_operator.plan.draft import Draft, Plan
 
 # Longer lists of broken rules help nobody.
@@ -21,6 +21,7 @@ def decide(seen: observed.Observation, now: dt.datetime) -> Plan:
     if seen.job.is_deleting:
         return draft.plan()  # owner references take everything away
     lost_nodes.plan_deletions(draft)
+    node_notices.plan_deletions(draft)
     if conditions.is_terminal(seen.job.status):
         end.after_the_end(draft)
     elif seen.job.job is None:

@@ -21,10 +21,21 @@ class PlannedEvent:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ForcedDeletion:
-    """A pod to delete though its node cannot say that it has ended, and the event to post once it is."""
+class PodDeletion:
+    """A pod to delete by itself, and not with its Job.
+
+    Attributes:
+        pod: the pod.
+        reason, why: what its condition DisruptionTarget is to say before it is deleted.
+        by_force: whether to call it failed and delete it at once, for its node cannot say that it has ended; else it
+            has its grace period.
+        event: what to announce once it is deleted.
+    """
 
     pod: observed.Pod
+    reason: str
+    why: str
+    by_force: bool
     event: PlannedEvent
 
 
@@ -35,7 +46,7 @@ class Plan:
     Attributes:
         status: what the status is to say.
         delete_children: Jobs to delete with their pods.
-        force_delete: pods to delete by force.
+        delete_pods: pods to delete by themselves.
         start_attempt: number of the attempt whose Service and Job are to be created; None: none.
         delete_job: whether the ImageTrainingJob itself is to be deleted.
         events: what to announce after the status is written.
@@ -48,7 +59,7 @@ class Plan:
     delete_children: tuple[observed.ChildJob, ...]
     start_attempt: int | None
     delete_job: bool
-    force_delete: tuple[ForcedDeletion, ...]
+    delete_pods: tuple[PodDeletion, ...]
     events: tuple[PlannedEvent, ...]
     chief_ip: str
     investigate: bool
@@ -67,7 +78,7 @@ class Draft:
         self.delete_job = False
         self.chief_ip = ""
         self.investigate = False
-        self.force_delete: list[ForcedDeletion] = []
+        self.delete_pods: list[PodDeletion] = []
         self._delete: dict[str, observed.ChildJob] = {}
         self._events: list[PlannedEvent] = []
         self._requeue: float | None = None
@@ -127,7 +138,7 @@ class Draft:
             delete_children=tuple(self._delete.values()),
             start_attempt=self.start_attempt,
             delete_job=self.delete_job,
-            force_delete=tuple(self.force_delete),
+            delete_pods=tuple(self.delete_pods),
             events=tuple(self._events),
             chief_ip=self.chief_ip,
             investigate=self.investigate,

@@ -29,11 +29,22 @@ _OUTLOOK = "The group resumes from its newest checkpoint."
 
 # Conditions of pods whose node went away; the last is set by this operator (spec.recovery.forceDeleteAfterSeconds).
 NODE_UNREACHABLE = "NodeUnreachable"
+# Condition that this operator sets where a node is about to be taken away.
+NODE_RECLAIMED = "NodeReclaimed"
 _LOST_NODES = ("DeletionByTaintManager", "DeletionByPodGC", NODE_UNREACHABLE)
 
 # Ends for which the cluster or a person is to blame, and not the job.
 DISRUPTIONS = frozenset(
-    {"Evicted", "NodeLost", "NodeShutdown", "PodDeleted", "Preempted", "PreemptedByScheduler", "Suspended"}
+    {
+        "Evicted",
+        "NodeLost",
+        "NodeReclaimed",
+        "NodeShutdown",
+        "PodDeleted",
+        "Preempted",
+        "PreemptedByScheduler",
+        "Suspended",
+    }
 )
 
 
@@ -187,15 +198,29 @@ def _list(ranks: Sequence[int]) -> str:
 
 def _explain_loss(pod: observed.Pod) -> Failure | None:
     """Explain what the cluster did to the pod, whatever its container made of it."""
+    return _explain_removal(pod) or _explain_node(pod)
+
+
+def _explain_removal(pod: observed.Pod) -> Failure | None:
+    """Explain a pod that was asked to go."""
     told = _quote(pod.pod_message)
     if pod.disruption == "PreemptionByScheduler" or pod.pod_reason == "Preempting":
         advice = "If it must not yield, give it a higher spec.worker.priorityClassName."
         return _disrupted(pod, "PreemptedByScheduler", "gave way to a pod of higher priority", advice, told)
+    if pod.disruption == NODE_RECLAIMED:
+        why = _quote(pod.disruption_message)
+        return _disrupted(pod, "NodeReclaimed", "was asked to save and stop in time", "", why)
     if pod.disruption == "EvictionByEvictionAPI":
         return _disrupted(pod, "Evicted", "was evicted, as kubectl drain and cluster autoscalers do", "", told)
     if pod.pod_reason == "Evicted":
         advice = "Request what it needs in spec.worker.resources.requests, ephemeral-storage and memory included."
         return _disrupted(pod, "Evicted", "was evicted, for its node ran short of a resource", advice, told)
+    return None
+
+
+def _explain_node(pod: observed.Pod) -> Failure | None:
+    """Explain a pod by what became of its node."""
+    told = _quote(pod.pod_message)
     if pod.disruption == "TerminationByKubelet" or pod.pod_reason in ("NodeShutdown", "Shutdown"):
         return _disrupted(pod, "NodeShutdown", "was stopped, for its node shuts down", "", told)
     is_lost = pod.disruption in _LOST_NODES or pod.is_node_lost

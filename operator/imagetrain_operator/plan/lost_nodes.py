@@ -1,7 +1,7 @@
 """Pods on nodes that do not answer: when the operator deletes them by force, where the job asks for it."""
 
-from imagetrain_operator.plan import group
-from imagetrain_operator.plan.draft import Draft, ForcedDeletion, PlannedEvent
+from imagetrain_operator.plan import failures, group
+from imagetrain_operator.plan.draft import Draft, PlannedEvent, PodDeletion
 
 EVENT = "ForceDeleted"
 
@@ -28,5 +28,12 @@ def plan_deletions(draft: Draft) -> None:
             f"The pod {pod.name} of worker {pod.rank} is deleted by force: node {pod.node} has not answered for "
             f"{limit} s or longer (spec.recovery.forceDeleteAfterSeconds)."
         )
-        event = PlannedEvent(kind="Warning", reason=EVENT, message=message)
-        draft.force_delete.append(ForcedDeletion(pod=pod, event=event))
+        draft.delete_pods.append(
+            PodDeletion(
+                pod=pod,
+                reason=failures.NODE_UNREACHABLE,
+                why=f"Node {pod.node} does not answer; deleted by force (spec.recovery.forceDeleteAfterSeconds).",
+                by_force=True,
+                event=PlannedEvent(kind="Warning", reason=EVENT, message=message),
+            )
+        )

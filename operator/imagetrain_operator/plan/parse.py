@@ -180,7 +180,8 @@ def parse_pod(raw: observed.RawObject) -> observed.Pod | None:
         finished_at=_time(end.get("finishedAt")),
         pod_reason=state.get("reason", ""),
         pod_message=state.get("message", ""),
-        disruption=_reason(conditions.get("DisruptionTarget")),
+        disruption=_told(conditions.get("DisruptionTarget"), "reason"),
+        disruption_message=_told(conditions.get("DisruptionTarget"), "message"),
         placed_at=_read_placed_at(conditions.get("PodScheduled")),
         node_lost_since=_time((conditions.get("Ready") or {}).get("lastTransitionTime")) if is_node_lost else None,
     )
@@ -249,5 +250,5 @@ def _message(condition: Mapping[str, Any] | None, expected: str, reason: str) ->
     return str(condition.get("message") or reason) if is_meant and condition else ""
 
 
-def _reason(condition: Mapping[str, Any] | None) -> str:
-    return str(condition.get("reason") or "") if condition and condition["status"] == "True" else ""
+def _told(condition: Mapping[str, Any] | None, key: str) -> str:
+    return str(condition.get(key) or "") if condition and condition["status"] == "True" else ""
