@@ -2,18 +2,17 @@
 
     python benchmarks/goodput.py --minutes 30 --failures-every 60 [--seed 1]
 
-Goodput is the time that an undisturbed run needs for the steps that were reached, over the time that it took; both
-count from a run's first finished step. Two workers, one core each, train small_cnn on generated images that lie in
-versitygw, as do the checkpoints. Failures come at random moments, on average every so many seconds: SIGKILL for the
-training process of a random rank, and one time in three for its whole worker. Both systems meet the same failures.
+Goodput is the time that the steps which were reached need at the run's own rate, where nothing happens to it, over the
+time that they took (see `undisturbed`); both count from a run's first finished step. Two workers, one core each, train
+small_cnn on generated images that lie in versitygw, as do the checkpoints. Failures come at random moments, on average
+every so many seconds: SIGKILL for the training process of a random rank, and one time in three for its whole worker.
+Both systems meet the same failures.
 
 "Whole restart" is what a JobSet does at any failure: every process of the job is ended and started again, from the
 newest checkpoint, without a fork server. It is favoured: nothing is waited for between an end and the next start,
 while a cluster would delete and schedule pods.
 
-The undisturbed rate is measured before and after, as machines differ over time; both are printed, and the faster one
-counts, as whatever else runs on the machine only ever slows a run down. The goals hold for 30 minutes on an idle
-machine; the exit status is 1 when one is missed.
+The goals hold for 30 minutes; the exit status is 1 when one is missed.
 """
 
 import argparse
@@ -33,6 +32,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests" / "chaos"))
 
 import groups
 import s3_servers
+import undisturbed
 from imagetrain_api import names
 from imagetrain_chaos import gate, jobs, run_processes, runs
 
@@ -41,8 +41,6 @@ GOALS = {600.0: 0.95, 60.0: 0.85}
 """Least goodput in place, by the mean seconds between failures."""
 _RECORDS, _SIDE, _BATCH = 16000, 28, 64
 _WORKER_SHARE = 1 / 3  # of the failures that take the whole worker
-_CALIBRATION_SHARE = 0.1  # of the minutes, before and again after
-_LEAST_CALIBRATION_SECONDS = 30.0
 _START_SECONDS = 300.0
 _SLACK_SECONDS = 30.0
 
@@ -64,13 +62,28 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a system reached; `lost_seconds` are those that it tells of its recoveries in place."""
+    """What a system reached.
+
+    Attributes:
+        steps: that it reached.
+        seconds: that they took.
+        rate: steps a second where nothing happened.
+        failures: that it met.
+        recoveries: that it told of; a second failure during a recovery may be one with it.
+        lost_seconds: that it told of its recoveries in place.
+    """
 
     steps: int
     seconds: float
+    rate: float
     failures: int
     recoveries: int
     lost_seconds: float = 0.0
+
+    @property
+    def goodput(self) -> float:
+        """Share of the time that the steps needed."""
+        return self.steps / self.rate / self.seconds
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,32 +156,23 @@ def compare(bench: Bench, arguments: argparse.Namespace) -> int:
     """Measure both systems and print the table; return the exit status."""
     seconds = 60 * arguments.minutes
     failures = plan_failures(arguments.seed, seconds, arguments.failures_every)
-    calibration_seconds = max(_LEAST_CALIBRATION_SECONDS, _CALIBRATION_SHARE * seconds)
-    note(f"{len(failures)} failures are planned; the undisturbed run comes first")
-    before = measure_rate(bench, "before", calibration_seconds)
-    note(f"{before:.2f} steps/s undisturbed; now in place")
+    note(f"{len(failures)} failures are planned; first in place")
     in_place = recover_in_place(bench, failures, seconds)
     each = in_place.lost_seconds / max(1, in_place.recoveries)
-    note(f"{in_place.steps} steps in place, {each:.1f} s lost by a recovery; now with restarts of the whole job")
+    note(f"{in_place.goodput:.1%} in place, {each:.1f} s lost by a recovery; now with restarts of the whole job")
     whole = restart_whole(bench, failures, seconds)
-    note(f"{whole.steps} steps with restarts; now undisturbed again")
-    after = measure_rate(bench, "after", calibration_seconds)
-    rate = max(before, after)
-    print(f"seed {arguments.seed}: {len(failures)} failures planned in {arguments.minutes:g} minutes")
-    print(f"undisturbed: {before:.2f} steps/s before, {after:.2f} after\n")
+    print(f"seed {arguments.seed}: {len(failures)} failures planned in {arguments.minutes:g} minutes a system")
     goal = GOALS.get(arguments.failures_every)
-    print(f"{'':<24}{'failures':>9}{'recoveries':>12}{'steps':>9}{'goodput':>10}{'goal':>9}")
-    goodput = print_row("imagetrain, in place", in_place, rate, f">= {goal:.0%}" if goal else "-")
-    print_row("whole restart (JobSet)", whole, rate, "-")
-    return int(goal is not None and goodput < goal)
+    print(f"{'':<24}{'failures':>9}{'recoveries':>12}{'steps':>9}{'steps/s':>9}{'goodput':>10}{'goal':>9}")
+    print_row("imagetrain, in place", in_place, f">= {goal:.0%}" if goal else "-")
+    print_row("whole restart (JobSet)", whole, "-")
+    return int(goal is not None and in_place.goodput < goal)
 
 
-def print_row(name: str, result: Result, rate: float, goal: str) -> float:
-    """Print a system's row and return its goodput."""
-    goodput = result.steps / rate / result.seconds
-    counts = f"{result.failures:>9}{result.recoveries:>12}{result.steps:>9}"
-    print(f"{name:<24}{counts}{goodput:>10.1%}{goal:>9}")
-    return goodput
+def print_row(name: str, result: Result, goal: str) -> None:
+    """Print a system's row."""
+    counts = f"{result.failures:>9}{result.recoveries:>12}{result.steps:>9}{result.rate:>9.2f}"
+    print(f"{name:<24}{counts}{result.goodput:>10.1%}{goal:>9}")
 
 
 def note(text: str) -> None:
@@ -184,25 +188,20 @@ def plan_failures(seed: int, seconds: float, mean_seconds: float) -> list[Failur
     return planned
 
 
-def measure_rate(bench: Bench, system: str, seconds: float) -> float:
-    """Return the steps a second of a run to which nothing happens."""
-    with runs.Run(bench.launch(system)) as run:
-        began, first = wait_for_first_step(run)
-        wait_until(run, began + seconds)
-        return (run.step - first) / (time.monotonic() - began)
-
-
 def recover_in_place(bench: Bench, failures: list[Failure], seconds: float) -> Result:
     """Let the failures happen to one run."""
+    kills = []
     with runs.Run(bench.launch("in-place")) as run:
         began, first = wait_for_first_step(run)
         for failure in failures:
             wait_until(run, began + failure.at_seconds)
+            kills.append(time.time())
             kill(run, failure)
         wait_until(run, began + seconds)
         return Result(
             steps=run.step - first,
             seconds=time.monotonic() - began,
+            rate=undisturbed.find_rate(read_told(run, first), kills),
             failures=len(failures),
             recoveries=len(run.failures()),
             lost_seconds=sum(record.lost_seconds for record in run.failures()),
@@ -212,6 +211,7 @@ def recover_in_place(bench: Bench, failures: list[Failure], seconds: float) -> R
 def restart_whole(bench: Bench, failures: list[Failure], seconds: float) -> Result:
     """Let the failures happen to a job that is ended and started again as a whole."""
     began, first, reached, run_id = 0.0, 0, 0, ""
+    told, kills = list[undisturbed.Told](), list[float]()
     for number, failure in enumerate([*failures, None]):
         resume = ("--resume", run_id) if run_id else ()
         launch = bench.launch("whole", number, *resume, **{names.ENV_FORK_SERVER: "0"})
@@ -222,10 +222,22 @@ def restart_whole(bench: Bench, failures: list[Failure], seconds: float) -> Resu
             wait_until(run, began + (failure.at_seconds if failure else seconds))
             reached = max(reached, run.step)
             if failure and run.events:
+                kills.append(time.time())
                 kill(run, failure)
+            told += read_told(run, first)
     return Result(
-        steps=reached - first, seconds=time.monotonic() - began, failures=len(failures), recoveries=len(failures)
+        steps=reached - first,
+        seconds=time.monotonic() - began,
+        rate=undisturbed.find_rate(told, kills),
+        failures=len(failures),
+        recoveries=len(failures),
     )
+
+
+def read_told(run: runs.Run, first: int) -> list[undisturbed.Told]:
+    """Return the steps that a run told of from its first one on, by the machine's clock."""
+    shown = [event["progress"] for event in run.events if event["event"] == "progress"]
+    return [undisturbed.Told(each["updatedAt"], each["step"]) for each in shown if each["step"] >= first]
 
 
 def wait_for_first_step(run: runs.Run) -> tuple[float, int]:

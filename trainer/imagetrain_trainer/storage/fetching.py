@@ -17,6 +17,8 @@ import weakref
 from types import TracebackType
 from typing import Self
 
+import uvloop
+
 from imagetrain_trainer.storage import (
     concurrency,
     fetch_counters,
@@ -103,7 +105,7 @@ class Fetcher:
         self._is_closed = self._is_woken = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes_under_way = 0
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()  # a microsecond less for each record of 110 KB
         self._stop = asyncio.Event()
         self._reader = part_reads.PartReader(
             self._reads, self._hedges, retrying.RetryPolicy(options.retries), self._limit, self._loop
