@@ -11,8 +11,8 @@ from imagetrain_operator import observed
 from imagetrain_operator.cluster import pod_deletions
 from imagetrain_operator.plan import failures, parse
 
-LOST = {"is_node_lost": True, "is_ready": False, "node_lost_since": o.NOW}
-EVICTED = {"disruption": "DeletionByTaintManager", "deleted_at": o.NOW, "is_ready": False}
+LOST: dict[str, Any] = {"is_node_lost": True, "is_ready": False, "node_lost_since": o.NOW}
+EVICTED: dict[str, Any] = {"disruption": "DeletionByTaintManager", "deleted_at": o.NOW, "is_ready": False}
 
 
 def decide(pod: observed.Pod, seconds: float, **recovery: Any) -> tuple[list[str], float | None]:

@@ -16,7 +16,7 @@ SPOT = "aws-node-termination-handler/spot-itn"
 SCALE_DOWN = "ToBeDeletedByClusterAutoscaler"
 KEYS = frozenset({SPOT, SCALE_DOWN})
 NOTICE = observed.NodeNotice(node="n2", taint=SPOT, since=o.after(60))
-PLACED = {"placed_at": o.NOW}
+PLACED: dict[str, Any] = {"placed_at": o.NOW}
 
 
 def taint(key: str = SPOT, effect: str = "NoSchedule", **rest: Any) -> dict[str, Any]:
