@@ -3,9 +3,10 @@
     python benchmarks/loaders.py --peers-python .venv-peers/bin/python [--records 4000] [--json FILE]
 
 Records are random bytes in JPEG's place, handed over as bytes in shuffled batches of 64; nothing is decoded. Each
-loader is a process of its own with the settings that its documentation recommends (`peers/*_loader.py`); MosaicML and
-WebDataset get the better of 0 and 2 DataLoader workers. The best of several rounds counts, the loaders in turn. Times
-count from the moment when a process has loaded its modules. There is no verdict: the status is 0 unless a run fails.
+loader is a process of its own with the settings that its documentation recommends (`peers/*_loader.py`). Epochs of
+MosaicML and WebDataset are read with 0 and with 2 DataLoader workers, and the better one counts for each figure; all
+else is measured with 0. The best of several rounds counts, the loaders in turn. Times count from the moment when a
+process has loaded its modules. There is no verdict: the status is 0 unless a run fails.
 `make bench-loaders` makes the environment of the two and the server.
 """
 
@@ -25,6 +26,10 @@ from peers import loader_run
 
 _SHUFFLE_BLOCK = 1200
 """Records; about what the product's sampler has open (128 MiB) at 110 KB a record."""
+_WORKERS = "2"
+"""Of a DataLoader, where it has some: as many as this machine has cores."""
+_DAMAGE_SECONDS = 120.0
+"""For an epoch with a damaged record, which takes some seconds where the loader does not wait for ever."""
 _NOT_THERE = "-"
 
 
@@ -59,16 +64,6 @@ class Bench:
         return figures
 
 
-def choose_workers(bench: Bench, system: loader_systems.System) -> loader_systems.System:
-    """Return a peer with the number of DataLoader workers that it is faster with."""
-    if system.script == "imagetrain_loader.py":
-        return system
-    ways = [system.with_options("--workers", str(workers)) for workers in (0, 2)]
-    best = min(ways, key=lambda way: bench.run(way).seconds)
-    bench.note("DataLoader workers", system, best.options[-1])
-    return best
-
-
 def measure_epochs(bench: Bench, systems: list[loader_systems.System]) -> None:
     """Read epochs from S3, then from copies on the local disk."""
     runs: dict[str, list[loader_run.Figures]] = {system.name: [] for system in systems}
@@ -77,8 +72,9 @@ def measure_epochs(bench: Bench, systems: list[loader_systems.System]) -> None:
         bench.run(system, folder=_folder_of(bench, system))
     for _ in range(bench.rounds):
         for system in systems:
-            runs[system.name].append(bench.run(system))
-            copies[system.name].append(bench.run(system, folder=_folder_of(bench, system)))
+            for way in _ways_of(system):
+                runs[system.name].append(bench.run(way))
+                copies[system.name].append(bench.run(way, folder=_folder_of(bench, system)))
     for system in systems:
         for kind, figures in (("S3", runs[system.name]), ("local copies", copies[system.name])):
             best = min(figures, key=lambda one: one.seconds)
@@ -87,6 +83,12 @@ def measure_epochs(bench: Bench, systems: list[loader_systems.System]) -> None:
             bench.note(f"images/s, epoch from {kind}", system, f"{best.images / best.seconds:,.0f}")
             bench.note(f"CPU ms per image, {kind}", system, f"{1000 * cpu:.3f}")
             bench.note(f"first batch, s, {kind}", system, f"{first:.2f}")
+
+
+def _ways_of(system: loader_systems.System) -> list[loader_systems.System]:
+    if not system.has_workers:
+        return [system]
+    return [system.with_options("--workers", workers) for workers in ("0", _WORKERS)]
 
 
 def _folder_of(bench: Bench, system: loader_systems.System) -> pathlib.Path:
@@ -136,8 +138,8 @@ def measure_order(bench: Bench, system: loader_systems.System) -> loader_run.Fig
     merged = [first + second for first, second in zip(*pairs, strict=False)]
     bench.note("same order when run again", system, _compare(one.batches, again.batches))
     bench.note("same steps with 2 ranks", system, _compare(one.batches, merged))
-    if system.script != "imagetrain_loader.py":
-        (more,) = system.run(bench.work, "--check", "--workers", "1" if "2" in system.options else "2")
+    if system.has_workers:
+        (more,) = system.run(bench.work, "--check", "--workers", _WORKERS)
         bench.note("same steps with other DataLoader workers", system, _compare(one.batches, more.batches))
     else:
         bench.note("same steps with other DataLoader workers", system, _NOT_THERE)
@@ -174,7 +176,7 @@ def measure_damage(bench: Bench, system: loader_systems.System, good: loader_run
             ways["validate_hash"] = system.with_options("--validate-hash", "xxh64")
         said = []
         for name, way in ways.items():
-            (figures,) = way.run(bench.work, "--check")
+            (figures,) = way.run(bench.work, "--check", timeout_seconds=_DAMAGE_SECONDS)
             wrong = sum(good.checksums[record] != value for record, value in figures.checksums.items())
             used = f"{wrong} wrong, {bench.records - len(figures.checksums)} never given"
             verdict = f"{figures.error[:60]}..., {wrong} wrong" if figures.error else f"no error; {used}"
@@ -208,7 +210,6 @@ def compare(bench: Bench, peers_python: str, record_bytes: int) -> None:
     systems = loader_systems.make_systems(peers_python, bench.urls, _SHUFFLE_BLOCK)
     write_forms(bench, systems, record_bytes)
     loader_systems.write_urls(bench.server, bench.urls)
-    systems = [choose_workers(bench, system) for system in systems]
     measure_epochs(bench, systems)
     straight = {system.name: measure_order(bench, system) for system in systems}
     if len({json.dumps(sorted(one.checksums.items())) for one in straight.values()}) != 1:

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -36,11 +37,20 @@ class System:
     options: tuple[str, ...] = ()
     needs_folder: bool = False
     """Whether it cannot read without copies on a local disk."""
+    has_workers: bool = True
+    """Whether it reads through a DataLoader, which may have worker processes."""
 
     def run(
-        self, work: pathlib.Path, *arguments: str, folder: pathlib.Path | None = None, ranks: int = 1
+        self,
+        work: pathlib.Path,
+        *arguments: str,
+        folder: pathlib.Path | None = None,
+        ranks: int = 1,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> list[loader_run.Figures]:
         """Run one process per rank and return their figures; a folder that it needs and is not given is a new one.
+
+        A process that takes too long is ended; its figures hold nothing but that error.
 
         Raises:
             RuntimeError: a process failed; its last words are in the message.
@@ -54,7 +64,7 @@ class System:
         command = [self.python, str(_SCRIPTS / self.script), "read", self.source, *self.options, *arguments]
         try:
             processes = [_start(command, environment) for environment in _rank_environments(ranks)]
-            return [_finish(process) for process in processes]
+            return [_finish(process, timeout_seconds) for process in processes]
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -86,15 +96,18 @@ def _rank_environments(ranks: int) -> list[dict[str, str]]:
 
 
 def _start(command: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
-def _finish(process: "subprocess.Popen[str]") -> loader_run.Figures:
+def _finish(process: "subprocess.Popen[str]", timeout_seconds: float) -> loader_run.Figures:
     try:
-        output, errors = process.communicate(timeout=_TIMEOUT_SECONDS)
+        output, errors = process.communicate(timeout=timeout_seconds)
     except subprocess.TimeoutExpired:
-        process.kill()
-        raise
+        os.killpg(process.pid, signal.SIGKILL)  # its DataLoader's workers, too
+        process.communicate()
+        return loader_run.Figures(error=f"no end within {timeout_seconds:g} s")
     lines = [line for line in output.splitlines() if line.startswith("{")]
     if not lines:
         raise RuntimeError(f"{process.args!r} ended with {process.returncode}:\n{errors[-3000:]}")
@@ -140,6 +153,7 @@ def make_systems(peers_python: str, urls: pathlib.Path, shuffle_block: int) -> l
             python=sys.executable,
             source=f"s3://{places.BUCKET}/set/",
             shards="set/train/*.tfrecord",
+            has_workers=False,
         ),
         mosaic,
         dataclasses.replace(
