@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import cache_readers
+import fault_proxy
 import random_records
 import waiting
 from imagetrain_trainer import errors
@@ -64,6 +65,26 @@ def test_workers_that_share_blocks_together_fetch_what_one_fetches(folder, tmp_p
     fetched, counts = read_at_once(folder, tmp_path / "shared", [(rank, 8) for rank in range(8)])
     assert sum(counts) == RECORDS
     assert sum(fetched) <= 1.1 * alone
+
+
+@pytest.mark.parametrize("s3_server", ["versitygw"], indirect=True)
+def test_what_a_bad_server_costs_is_fetched_again_by_one_of_them(s3_server, s3_bucket, tmp_path, monkeypatch):
+    """While a reader asks again for what it has claimed, the others go on waiting."""
+    uri = f"s3://{s3_bucket}/set/"
+    random_records.write(store.open_store(uri), RECORDS, RECORD_BYTES, 20 * 1024 * 1024)
+    with fault_proxy.running(s3_server) as proxy:
+        for name, value in proxy.server.environment().items():
+            monkeypatch.setenv(name, value)
+        (alone,), _ = read_at_once(uri, tmp_path / "alone", [(0, 1)])
+        before = proxy.counts()
+        shares = ("body_stall", "slow_down", "error", "reset", "truncate", "flip")
+        proxy.set(seed=5, stall_seconds=1.0, **dict.fromkeys((f"{share}_fraction" for share in shares), 0.12))
+        fetched, counts = read_at_once(uri, tmp_path / "shared", [(0, 1)] * 3)
+        met = {name: count - before[name] for name, count in proxy.counts().items()}
+    assert counts == [RECORDS] * 3
+    assert min(met[f"{name}s"] for name in ("slow_down", "error", "reset", "truncation", "flip")) >= 1
+    assert sum(fetched) <= 1.2 * alone  # a record that came damaged is read again
+    assert list((tmp_path / "shared" / "v1" / "claims").iterdir()) == []
 
 
 @pytest.fixture
