@@ -326,7 +326,7 @@ class Coordinator:
         elif not (quiet := self._current.quiet(self._now)):
             self._settle(cause)
         elif self._elapsed() >= self._limits.silence_seconds + self._limits.window_seconds:
-            message = f"{failures.name_ranks(quiet)} fell silent."
+            message = f"{failures.name_ranks(quiet)} fell silent: frozen, or cut off from rank 0."
             self._settle(failures.explain_absence(quiet[0], message, reason="Frozen"))
 
     def _dump_on(self) -> None:
