@@ -69,7 +69,8 @@ def test_all_faults_together_cost_time_and_no_byte(objects, proxy):
         fetches.read_all(fetcher, fetches.ranges(600))
         counters, seen = fetcher.counters, proxy.counts()
         fetches.assert_within_budget(counters)
-    assert seen["gets"] == counters.requests
+    # A hedge that loses as soon as it has begun may never leave this machine.
+    assert counters.requests - (counters.hedges - counters.hedges_won) <= seen["gets"] <= counters.requests
     assert counters.throttled <= seen["slow_downs"]
     assert counters.retries > 0
     assert min(seen[name] for name in ("stalls", "slow_downs", "errors", "resets", "truncations")) > 0
