@@ -2,16 +2,20 @@
 
 import asyncio
 import copy
+import datetime as dt
 import pathlib
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
 
+import cluster_objects
 import jobs
 import observations
-from imagetrain_api import status
-from imagetrain_operator import metrics, observed, reconcile
-from imagetrain_operator.cluster import client, findings, informer, progress_board, queue, recorder
+import waiting_tasks
+from imagetrain_api import names, schema, status
+from imagetrain_operator import metrics, observed, paths, reconcile
+from imagetrain_operator.cluster import client, findings, informer, node_notices, progress_board, queue, recorder
 from imagetrain_operator.plan import children, group
 
 
@@ -51,17 +55,27 @@ def test_status_that_another_hand_changed_is_news() -> None:
     assert cache.put(changed)[1]
 
 
-def build_reconciler(pods: informer.PodCache) -> reconcile.Reconciler:
-    """Return a reconciler that has heard of these pods and of no job."""
+def build_reconciler(
+    pods: informer.PodCache,
+    *,
+    api: client.ApiClient | None = None,
+    cache: reconcile.JobCache | None = None,
+    child_jobs: tuple[observed.ChildJob, ...] = (),
+    notices: node_notices.NodeNotices | None = None,
+) -> reconcile.Reconciler:
+    """Return a reconciler that has heard of these pods, and of no job unless one is given."""
     work = queue.WorkQueue(asyncio.get_running_loop().time)
-    cache = reconcile.JobCache()
+    cache = cache or reconcile.JobCache()
     figures = metrics.OperatorMetrics(lambda: cache, lambda: len(work))
-    api = client.ApiClient(lambda: pytest.fail("nothing is to be asked"), figures.count_request)
+    api = api or client.ApiClient(lambda: pytest.fail("nothing is to be asked"), figures.count_request)
+    known = informer.ChildCache[observed.ChildJob]()
+    for child in child_jobs:
+        known.put(child)
     return reconcile.Reconciler(
         reconcile.Surroundings(
             api=api,
             jobs=cache,
-            child_jobs=informer.ChildCache(),
+            child_jobs=known,
             pods=pods,
             queue=work,
             board=progress_board.ProgressBoard(1.0, work.add),
@@ -70,6 +84,7 @@ def build_reconciler(pods: informer.PodCache) -> reconcile.Reconciler:
             metrics=figures,
             defaults=children.Defaults(image="trainer:1", image_pull_policy=None),
             status_interval_seconds=1.0,
+            notices=notices,
         )
     )
 
@@ -120,3 +135,81 @@ def test_answer_that_comes_after_a_newer_event_changes_nothing() -> None:
     known = cache.get(observed.Key("vision", "digits"))
     assert known is not None
     assert (known.resource_version, known.generation) == ("100", 2)
+
+
+class RecordingApi(client.ApiClient):
+    """Takes every write, and remembers it in few words."""
+
+    def __init__(self, nodes: list[dict[str, Any]]) -> None:
+        super().__init__(lambda: pytest.fail("nothing is to be asked"), lambda _verb, _code: None)
+        self.writes: list[str] = []
+        self._nodes = nodes
+        self._pod: dict[str, Any] = {}
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+        assert path == paths.nodes()
+        del params
+        return {"metadata": {"resourceVersion": "1"}, "items": self._nodes}
+
+    async def watch(self, path: str, params: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
+        del path, params
+        yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "2"}}}
+        await asyncio.Event().wait()
+
+    async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.writes.append(f"create {path.rpartition('/')[2]} {body['reason']}")
+        return dict(body)
+
+    async def merge_patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.writes.append(f"patch {path.rpartition('/')[2]}")
+        raw = build_raw()
+        raw["metadata"] |= {"uid": observations.UID, "namespace": "vision", "resourceVersion": "11"}
+        return {**raw, "status": body["status"]}
+
+    async def strategic_patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        (condition,) = body["status"]["conditions"]
+        self.writes.append(f"patch {path.partition('/pods/')[2]} {condition['reason']}")
+        self._pod = cluster_objects.build_running_pod(rank=1, node="n2", status_conditions=[condition])
+        return self._pod
+
+    async def delete(self, path: str, uid: str, *, by_force: bool = False) -> dict[str, Any]:
+        self.writes.append(f"delete {path.partition('/pods/')[2]} {uid} {by_force}")
+        known = observations.build_pod(1)
+        labels = {**self._pod["metadata"]["labels"], names.LABEL_JOB: known.job_name, names.LABEL_RUN: known.run_id}
+        self._pod["metadata"] |= {"name": known.name, "uid": uid, "labels": labels}
+        deadline = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=120)
+        self._pod["metadata"] |= {"deletionTimestamp": deadline.isoformat(), "deletionGracePeriodSeconds": 120}
+        return self._pod
+
+
+def test_pod_on_a_node_with_a_notice_is_told_and_deleted_once() -> None:
+    taint = {"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}
+    nodes = [{"metadata": {"name": "n2", "uid": "node-2"}, "spec": {"taints": [taint]}}]
+
+    async def main() -> None:
+        api, cache, pods = RecordingApi(nodes), reconcile.JobCache(), informer.PodCache()
+        raw = build_raw()
+        raw["metadata"]["uid"] = observations.UID
+        raw["status"] = schema.encode(observations.training().status)
+        cache.put(raw)
+        for rank in (0, 1):
+            pods.put(observations.build_pod(rank, placed_at=observations.NOW))
+        heard = list[str]()
+        notices = node_notices.NodeNotices(api, [taint["key"]], heard.append, lambda: None)
+        reconciler = build_reconciler(
+            pods, api=api, cache=cache, child_jobs=(observations.build_child(),), notices=notices
+        )
+        async with waiting_tasks.running(notices.run()):
+            await notices.is_synced.wait()
+            for _ in range(3):
+                await reconciler.reconcile(observations.KEY)
+        assert heard == ["n2"]
+        assert pods.jobs_on("n2") == (observations.KEY,)
+        name = observations.build_pod(1).name
+        assert [write for write in api.writes if write != "patch status"] == [
+            f"patch {name}/status NodeReclaimed",
+            f"delete {name} pod-0-1 False",
+            "create events NodeReclaimed",
+        ]
+
+    asyncio.run(main())
