@@ -2,7 +2,6 @@
 
 import asyncio
 import collections.abc
-import contextlib
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 import cluster_jobs
 import operator_processes
+import waiting_tasks
 from imagetrain_api import names
 from imagetrain_cluster import cluster as cluster_module
 from imagetrain_operator import handlers, observed, paths, reconcile
@@ -18,22 +18,6 @@ from imagetrain_operator.cluster import audit, client, errors, informer, lease, 
 from imagetrain_operator.plan import parse
 
 Test = collections.abc.Callable[[client.ApiClient], collections.abc.Awaitable[None]]
-
-
-@pytest.fixture
-def run(cluster: cluster_module.Cluster, monkeypatch: pytest.MonkeyPatch) -> collections.abc.Callable[[Test], None]:
-    """Return a function that runs a coroutine with an administrator's client."""
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-
-    def run_test(test: Test) -> None:
-        async def main() -> None:
-            settings = handlers.build_settings()
-            async with client.ApiClient(lambda: client.read_connection(settings), lambda _verb, _code: None) as api:
-                await asyncio.wait_for(test(api), 90)
-
-        asyncio.run(main())
-
-    return run_test
 
 
 def build_labelled_job(namespace: str, name: str = "digits-0", attempt: int = 0) -> dict[str, Any]:
@@ -49,24 +33,6 @@ def build_labelled_job(namespace: str, name: str = "digits-0", attempt: int = 0)
         },
         "spec": {"suspend": True, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
     }
-
-
-async def until(condition: collections.abc.Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        await asyncio.sleep(0.02)
-
-
-@contextlib.asynccontextmanager
-async def running(*work: collections.abc.Coroutine[Any, Any, None]) -> collections.abc.AsyncIterator[None]:
-    tasks = [asyncio.create_task(each) for each in work]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def test_refusals_are_told_apart(run: collections.abc.Callable[[Test], None], plain_namespace: str) -> None:
@@ -115,17 +81,17 @@ def test_cache_follows_the_server_and_outlives_its_restart(
         watch = informer.Informer(
             api, jobs, names.LABEL_JOB, parse.parse_child_job, cache, changed.append, lambda: None
         )
-        async with running(watch.run()):
+        async with waiting_tasks.running(watch.run()):
             await watch.is_synced.wait()
             assert [child.name for child in cache.of_job(key)] == ["digits-0"]
             await api.create(jobs, build_labelled_job(plain_namespace, "digits-1", 1))
-            await until(lambda: len(cache.of_job(key)) == 2)
+            await waiting_tasks.until(lambda: len(cache.of_job(key)) == 2)
             await asyncio.to_thread(cluster.restart_api_server)
             await api.create(jobs, build_labelled_job(plain_namespace, "digits-2", 2))
-            await until(lambda: len(cache.of_job(key)) == 3)
+            await waiting_tasks.until(lambda: len(cache.of_job(key)) == 3)
             first = next(child for child in cache.of_job(key) if child.attempt == 0)
             await api.delete(f"{jobs}/digits-0", first.uid)
-            await until(lambda: len(cache.of_job(key)) == 2)
+            await waiting_tasks.until(lambda: len(cache.of_job(key)) == 2)
         assert set(changed) == {key}
 
     run(test)
@@ -142,11 +108,11 @@ def test_what_was_deleted_between_two_lists_is_forgotten(
         watch = informer.Informer(
             api, jobs, names.LABEL_JOB, parse.parse_child_job, cache, lambda _: None, lambda: None
         )
-        async with running(watch.run()):
+        async with waiting_tasks.running(watch.run()):
             await watch.is_synced.wait()
         await api.delete(f"{jobs}/digits-0", created["metadata"]["uid"])
         watch.is_synced.clear()
-        async with running(watch.run()):
+        async with waiting_tasks.running(watch.run()):
             await watch.is_synced.wait()
             assert cache.of_job(key) == ()
 
@@ -170,7 +136,7 @@ def test_one_of_two_candidates_leads_and_the_other_follows_in_time(
         )
         await first.acquire()
         waiting = asyncio.create_task(second.acquire())
-        async with running(first.hold()):
+        async with waiting_tasks.running(first.hold()):
             await asyncio.sleep(4)  # longer than the lease: it is renewed
             assert first.is_leader
             assert not waiting.done()
