@@ -14,13 +14,13 @@ logger = logging.getLogger(__name__)
 
 # mallopt(3); names and numbers of malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_KEPT_BYTES = 256 * 1024 * 1024
+_KEPT_BYTES = 1024 * 1024 * 1024
 _MAPPED_BYTES = 32 * 1024 * 1024  # the most that glibc takes; blocks have 8 MiB
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Keep up to 256 MiB of freed memory for the next use, once for the process; tell whether that was done.
+    """Keep up to 1 GiB of freed memory for the next use, once for the process; tell whether that was done.
 
     Heaps that threads have by now stay. Only glibc has such settings; another C library stays as it is.
     """
