@@ -62,7 +62,7 @@ def test_each_exit_code_tells_its_meaning_the_place_and_the_advice(code):
             ["Worker 0 on node node-1 ran out of memory", "limits.memory"],
         ),
         (ended(110, reason="OOMKilled"), "OOMKilled", "", ["exit status 110"]),  # a child process was killed, cgroup v1
-        (ended(137), "OOMKilled", "", ["was killed, most likely because memory ran out"]),
+        (ended(137), "Killed", "", ["was killed from outside (SIGKILL", "kubectl describe node node-1"]),
         (
             ended(137, **DELETED),  # its grace period was over
             "PodDeleted",
@@ -135,6 +135,16 @@ def test_each_exit_code_tells_its_meaning_the_place_and_the_advice(code):
             [],
         ),
         (ended(137, reason="ContainerStatusUnknown"), "NodeLost", "disruption", []),
+        (
+            ended(255, reason="Unknown"),  # what containerd tells after a power cut
+            "NodeRestarted",
+            "disruption",
+            [
+                "Worker 0 on node node-1 ended when its node or the container runtime there restarted",
+                "newest checkpoint",
+            ],
+        ),
+        (ended(255), "InternalError", "", ["exit status 255"]),
         (
             ended(
                 128,

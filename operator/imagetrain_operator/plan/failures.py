@@ -39,6 +39,7 @@ DISRUPTIONS = frozenset(
         "Evicted",
         "NodeLost",
         "NodeReclaimed",
+        "NodeRestarted",
         "NodeShutdown",
         "PodDeleted",
         "Preempted",
@@ -226,6 +227,10 @@ def _explain_node(pod: observed.Pod) -> Failure | None:
     is_lost = pod.disruption in _LOST_NODES or pod.is_node_lost
     if is_lost or pod.exit_reason == "ContainerStatusUnknown":
         return _disrupted(pod, "NodeLost", "was lost: its node does not answer, is gone, or was tainted", "", told)
+    if pod.exit_reason == "Unknown":  # containerd's word for a container that it finds ended when it starts itself
+        return _disrupted(
+            pod, "NodeRestarted", "ended when its node or the container runtime there restarted", "", told
+        )
     return None
 
 
@@ -252,7 +257,7 @@ def _explain_deletion(pod: observed.Pod) -> Failure:
 def _explain_end(pod: observed.Pod) -> Failure:
     """Explain a pod by the end of its container."""
     if pod.exit_reason == "OOMKilled":
-        return _explain_memory(pod, "ran out of memory")
+        return _explain_memory(pod)
     if pod.exit_reason in ("StartError", "ContainerCannotRun"):
         return _explain_start(pod)
     if pod.deletion_deadline is not None and pod.exit_code in (ExitCode.PREEMPTED, _TERMINATED, _KILLED):
@@ -266,16 +271,27 @@ def _explain_exit(pod: observed.Pod, code: int) -> Failure:
     if pod.exit_container != names.CONTAINER or code == ExitCode.DONE:
         return _explain_other_container(pod)
     if code == _KILLED:
-        return _explain_memory(pod, "was killed, most likely because memory ran out")
+        return _explain_kill(pod)
     return _explain_code(pod, code)
 
 
-def _explain_memory(pod: observed.Pod, event: str) -> Failure:
+def _explain_memory(pod: observed.Pod) -> Failure:
     advice = "Raise spec.worker.resources.limits.memory, or lower spec.training.globalBatchSize."
     what = _name(pod) if pod.exit_container == names.CONTAINER else f"Container {pod.exit_container!r} of {_name(pod)}"
     return Failure(
         reason="OOMKilled",
-        message=f"{what} {event} (exit status {pod.exit_code}). {advice}",
+        message=f"{what} ran out of memory (exit status {pod.exit_code}). {advice}",
+        rank=pod.rank,
+        exit_code=pod.exit_code,
+    )
+
+
+def _explain_kill(pod: observed.Pod) -> Failure:
+    """Explain a SIGKILL for the supervisor, which takes no memory, of which the runtime knows no more."""
+    advice = f"If it comes again, see what happens on its node: kubectl describe node {pod.node}."
+    return Failure(
+        reason="Killed",
+        message=f"{_name(pod)} was killed from outside (SIGKILL, exit status {pod.exit_code}). {_OUTLOOK} {advice}",
         rank=pod.rank,
         exit_code=pod.exit_code,
     )
