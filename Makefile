@@ -52,6 +52,10 @@ test: venv versitygw cluster-tools ## Run the tests; ARGS="tests/api -k uris" ru
 chaos: venv versitygw cluster-tools ## Soak a run in faults of every kind, as root; ARGS="--seed 7 --minutes 120"
 	@PYTHONPATH=tests/chaos:tests/support:tests/cluster $(python) -m imagetrain_chaos.soak $(ARGS)
 
+.PHONY: chaos-cluster
+chaos-cluster: venv cluster-tools ## Soak a job on a cluster of its own, as root; ARGS="--seed 7 --minutes 30"
+	@PYTHONPATH=tests/chaos:tests/support:tests/cluster $(python) -m imagetrain_chaos.cluster_soak $(ARGS)
+
 .PHONY: bench-recovery
 bench-recovery: venv ## How fast a killed, frozen or blocked worker is noticed and the group trains on (45 min, idle machine)
 	@$(python) benchmarks/recovery.py $(ARGS)

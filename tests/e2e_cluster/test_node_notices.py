@@ -2,12 +2,10 @@
 
 import collections.abc
 import pathlib
-import shutil
 import sys
 from typing import Any
 
 import pytest
-import yaml
 
 import cluster_jobs
 import operator_processes
@@ -43,17 +41,7 @@ def noticing(
 @pytest.fixture
 def rights(cluster: cluster_module.Cluster, tmp_path: pathlib.Path) -> collections.abc.Iterator[list[dict[str, Any]]]:
     """Return what an administrator's own overlay adds to the operator's rights with the component; take it back."""
-    shutil.copytree(operator_processes.MANIFESTS, tmp_path / "manifests")
-    lines = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": ["../manifests/overlays/cluster-wide"],
-        "components": ["../manifests/components/node-notices"],
-    }
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "kustomization.yaml").write_text(yaml.safe_dump(lines))
-    objects = list(yaml.safe_load_all(cluster.kubectl("kustomize", str(tmp_path / "own"))))
-    found = [each for each in objects if each["metadata"]["name"].startswith("imagetrain-operator-node-notices")]
+    found = operator_processes.build_node_notices(cluster, tmp_path)
     assert [each["kind"] for each in found] == ["ClusterRole", "ClusterRoleBinding"]
     yield found
     for each in found:

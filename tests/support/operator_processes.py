@@ -51,6 +51,26 @@ def install_kind(cluster: cluster_module.Cluster) -> None:
     cluster.wait_for_definition("imagetrainingjobs.imagetrain.dev")
 
 
+def build_node_notices(cluster: cluster_module.Cluster, folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Return what an administrator's own overlay adds to the operator's rights with the component for node notices.
+
+    Args:
+        cluster: its kubectl builds the overlay.
+        folder: a copy of the manifests is put there.
+    """
+    shutil.copytree(MANIFESTS, folder / "manifests")
+    lines = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["../manifests/overlays/cluster-wide"],
+        "components": ["../manifests/components/node-notices"],
+    }
+    (folder / "own").mkdir()
+    (folder / "own" / "kustomization.yaml").write_text(yaml.safe_dump(lines))
+    objects = yaml.safe_load_all(cluster.kubectl("kustomize", str(folder / "own")))
+    return [each for each in objects if each["metadata"]["name"].startswith("imagetrain-operator-node-notices")]
+
+
 def write_kubeconfig(
     cluster: cluster_module.Cluster, folder: pathlib.Path, namespace: str = SYSTEM_NAMESPACE
 ) -> pathlib.Path:
@@ -101,6 +121,12 @@ class OperatorProcess:
     def log(self) -> pathlib.Path:
         """The newest start's log."""
         return self._folder / f"operator-{self._starts}.log"
+
+    @property
+    def pid(self) -> int:
+        """Of the newest start."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:

@@ -96,7 +96,7 @@ ENDED_BY_RECOVERY = frozenset(
 
 def _kill_training(planned: plan.Fault, run: runs.Run, _site: Site) -> End:
     run.training(planned.rank).send(signal.SIGKILL)
-    return _nothing
+    return do_nothing
 
 
 def _kill_saving(planned: plan.Fault, run: runs.Run, site: Site) -> End:
@@ -109,12 +109,12 @@ def _kill_saving(planned: plan.Fault, run: runs.Run, site: Site) -> End:
     time.sleep(draw.uniform(0, _WITHIN_SECONDS))
     process.send(signal.SIGKILL)
     site.met[phases.read()[0]] += 1
-    return _nothing
+    return do_nothing
 
 
 def _kill_supervisor(planned: plan.Fault, run: runs.Run, _site: Site) -> End:
     run.supervisor(planned.rank).send(signal.SIGKILL)
-    return _nothing
+    return do_nothing
 
 
 def _freeze_training(planned: plan.Fault, run: runs.Run, _site: Site) -> End:
@@ -190,7 +190,7 @@ def _s3_flaky(planned: plan.Fault, _run: runs.Run, site: Site) -> End:
 def _clock_jump(_planned: plan.Fault, _run: runs.Run, site: Site) -> End:
     assert site.wall_clock is not None
     site.wall_clock.jump()
-    return _nothing
+    return do_nothing
 
 
 def _disk_full(_planned: plan.Fault, run: runs.Run, site: Site) -> End:
@@ -199,7 +199,7 @@ def _disk_full(_planned: plan.Fault, run: runs.Run, site: Site) -> End:
     return lambda: site.small_disk.free(run.pid) if site.small_disk else None
 
 
-def _nothing() -> None:
+def do_nothing() -> None:
     """Do nothing: the fault is over."""
 
 

@@ -1,6 +1,6 @@
 """The files by which a test talks to the gate of each rank (chaos_model.py). No TensorFlow here.
 
-FOLDER/pace               seconds that every step of every rank is held up
+FOLDER/pace               seconds that every step of every rank is held up; else ENV_PACE_SECONDS says it
 FOLDER/slow-RANK          seconds more for that rank
 FOLDER/block-RANK         the next step blocks in Python; FOLDER/block-RANK.PID says that it does, until it is removed
 FOLDER/allocate-RANK      the next step takes memory without end, likewise
@@ -15,6 +15,7 @@ import os
 import pathlib
 
 ENV_FOLDER = "IMAGETRAIN_CHAOS_FOLDER"
+ENV_PACE_SECONDS = "IMAGETRAIN_CHAOS_PACE_SECONDS"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class GateFolder:
 
     def pace_seconds(self, rank: int) -> float:
         """Return how long a step of a rank is held up."""
-        return self._read("pace") + self._read(f"slow-{rank}")
+        return self._read("pace", float(os.environ.get(ENV_PACE_SECONDS, "0"))) + self._read(f"slow-{rank}")
 
     def take(self, what: str, rank: int) -> bool:
         """Take a request, as the rank's training process; False where there is none."""
@@ -72,10 +73,10 @@ class GateFolder:
     def _taken(self, what: str, rank: int) -> pathlib.Path:
         return self.path / f"{what}-{rank}.{os.getpid()}"
 
-    def _read(self, name: str) -> float:
+    def _read(self, name: str, otherwise: float = 0.0) -> float:
         with contextlib.suppress(FileNotFoundError):
             return float((self.path / name).read_text(encoding="ascii"))
-        return 0.0
+        return otherwise
 
     def _write(self, name: str, text: str) -> None:
         partial = self.path / f"partial {name}"

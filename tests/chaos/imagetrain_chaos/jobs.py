@@ -16,6 +16,9 @@ _RECORDS = STEPS_PER_EPOCH * BATCH * 5 // 3  # of which three fifths are trained
 PACE_SECONDS = 0.05
 """Each step is held up so long: the model alone would be through before any fault."""
 
+MODEL = {"architecture": "chaos_cnn", "module": "imagetrain_chaos.chaos_model", "inputShape": [8, 8, 1]}
+"""`spec.model`."""
+
 
 def pack_images(folder: pathlib.Path) -> str:
     """Pack noise over a pattern a class, so that there is something to learn; return the data set's URI."""
@@ -29,6 +32,18 @@ def pack_images(folder: pathlib.Path) -> str:
     return f"{(folder / 'set').as_uri()}/"
 
 
+def build_training(epochs: int) -> dict[str, Any]:
+    """Return `spec.training` of a run of `epochs` * STEPS_PER_EPOCH steps."""
+    return {
+        "epochs": epochs,
+        "globalBatchSize": BATCH,
+        "stepsPerExecution": 2,
+        "seed": 3,
+        "optimizer": {"learningRate": 0.002},
+        "augmentation": {"flip": "horizontal", "shift": 0.1},
+    }
+
+
 def build_manifest(data_uri: str, output_uri: str, *, workers: int, epochs: int, **spec: Any) -> dict[str, Any]:
     """Return the manifest of a run of `epochs` * STEPS_PER_EPOCH steps."""
     return {
@@ -38,19 +53,8 @@ def build_manifest(data_uri: str, output_uri: str, *, workers: int, epochs: int,
         "spec": {
             "workers": workers,
             "data": {"uri": data_uri},
-            "model": {
-                "architecture": "chaos_cnn",
-                "module": "imagetrain_chaos.chaos_model",
-                "inputShape": [8, 8, 1],
-            },
-            "training": {
-                "epochs": epochs,
-                "globalBatchSize": BATCH,
-                "stepsPerExecution": 2,
-                "seed": 3,
-                "optimizer": {"learningRate": 0.002},
-                "augmentation": {"flip": "horizontal", "shift": 0.1},
-            },
+            "model": dict(MODEL),
+            "training": build_training(epochs),
             "checkpoint": {"everySeconds": 1},
             "output": {"uri": output_uri, "formats": ["tflite_float32"], "gate": {"force": True}},
             **spec,

@@ -22,6 +22,22 @@ RANK_WIDE = frozenset(
 GROUP_WIDE = frozenset({"dns", "s3_outage", "s3_flaky", "clock_jump", "disk_full"})
 """Faults of all ranks at once."""
 
+POD_WIDE = frozenset({"delete_pod", "evict_pod", "drain_node", "reclaim_node"})
+"""Faults of one rank's pod, or of its node, on a cluster."""
+
+CLUSTER_WIDE = frozenset({"restart_node", "kill_node", "cut_node", "kill_operator", "stop_operator", "api_outage"})
+"""Faults of a cluster's second node and of what serves all jobs."""
+
+ON_CLUSTER = (
+    POD_WIDE
+    | CLUSTER_WIDE
+    | {"kill_training", "kill_supervisor", "freeze_training", "freeze_supervisor", "block", "slow", "out_of_memory"}
+    | {"dns", "s3_outage"}
+)
+"""What can be done to a job on a cluster."""
+
+_OF_A_RANK = RANK_WIDE | POD_WIDE
+
 SECONDS: Mapping[str, tuple[float, float]] = {
     "freeze_supervisor": (2.0, 12.0),
     "slow": (3.0, 10.0),
@@ -30,6 +46,8 @@ SECONDS: Mapping[str, tuple[float, float]] = {
     "s3_outage": (1.0, 10.0),
     "s3_flaky": (5.0, 20.0),
     "disk_full": (3.0, 10.0),
+    "cut_node": (3.0, 7.0),
+    "api_outage": (1.0, 6.0),
 }
 """How long a fault lasts, at least and at most; those that are not here are over at once, or end by their detection."""
 
@@ -40,8 +58,8 @@ class Fault:
 
     Attributes:
         at_step: global step that the run must have reached.
-        kind: a name of RANK_WIDE or GROUP_WIDE.
-        rank: whom it hits; 0 for faults of all ranks.
+        kind: a name of the sets above.
+        rank: whom it hits; 0 for faults of no rank's own.
         seconds: how long it lasts; 0: it is over at once, or ends by its detection.
     """
 
@@ -52,7 +70,7 @@ class Fault:
 
     def __str__(self) -> str:
         """Return it in words."""
-        whom = f" of rank {self.rank}" if self.kind in RANK_WIDE else ""
+        whom = f" of rank {self.rank}" if self.kind in _OF_A_RANK else ""
         how_long = f" for {self.seconds:.1f} s" if self.seconds else ""
         return f"step {self.at_step}: {self.kind}{whom}{how_long}"
 
@@ -64,7 +82,7 @@ def plan_faults(
 
     Args:
         seed: equal arguments give equal plans.
-        kinds: names of RANK_WIDE and GROUP_WIDE; one that stands there twice happens twice.
+        kinds: names of the sets above; one that stands there twice happens twice.
         workers: size of the group.
         first_step: before it nothing happens.
         gap_steps: each fault comes within the first half of a gap of its own.
@@ -95,4 +113,4 @@ def _plan_fault(draw: random.Random, kind: str, workers: int, at_step: int) -> F
     rank = draw.randrange(workers)
     least, most = SECONDS.get(kind, (0.0, 0.0))
     seconds = round(draw.uniform(least, most), 1)
-    return Fault(at_step=at_step, kind=kind, rank=rank if kind in RANK_WIDE else 0, seconds=seconds)
+    return Fault(at_step=at_step, kind=kind, rank=rank if kind in _OF_A_RANK else 0, seconds=seconds)

@@ -26,6 +26,7 @@ _FIRST_STEP, _GAP_STEPS = 30, 40
 _CLOSING_STEPS = 60
 _START_SECONDS = 600.0
 _DIFFERENCE = 1e-5
+SUPERVISOR_BYTES = 60 << 20  # the goal
 
 
 def main() -> None:
@@ -106,12 +107,12 @@ def soak(arguments: argparse.Namespace, folder: pathlib.Path, server: s3_servers
 @contextlib.contextmanager
 def measured(run: runs.Run) -> Iterator[sizes.Sizes]:
     """Measure the run's supervisors until the block ends."""
-    seen, over = sizes.Sizes(), threading.Event()
+    seen, over = sizes.Sizes("supervisor", SUPERVISOR_BYTES), threading.Event()
 
     def measure() -> None:
         while not over.wait(sizes.EVERY_SECONDS):
             if run.events:
-                seen.add(time.monotonic(), run.processes())
+                seen.add(time.monotonic(), [each.pid for each in run.processes() if each.is_supervisor])
 
     thread = threading.Thread(target=measure)
     thread.start()

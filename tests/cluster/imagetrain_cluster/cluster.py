@@ -232,6 +232,10 @@ class Cluster(access.Access):
         command = self._node(number).command(arguments)
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=check)
 
+    def empty_dir(self, number: int, pod_uid: str, volume: str) -> pathlib.Path:
+        """Return where an emptyDir volume of a pod of a node lies on the machine."""
+        return self._node(number).empty_dir(pod_uid, volume)
+
     def set_gpus(self, number: int, count: int) -> None:
         """Let a node offer this many GPUs. There need be none: the number is all that the scheduler asks for."""
         with self._space.record.change() as state:
@@ -308,7 +312,7 @@ class Cluster(access.Access):
             what="an answer of the S3 server",
         )
         pod = self.list("pod", namespace=add_ons.S3_NAMESPACE)[0]
-        disk = self._node(1).empty_dir(pod["metadata"]["uid"], "data")
+        disk = self.empty_dir(1, pod["metadata"]["uid"], "data")
         return add_ons.S3(local_endpoint_url=f"http://127.0.0.1:{port}", buckets=disk / "buckets", **keys)
 
     def restart_api_server(self, *, down_seconds: float = 0.0) -> None:
