@@ -21,8 +21,9 @@ _MAX_ANSWER_BYTES = 1 << 18  # ten recoveries with stacks and foreign text, ever
 _PARALLEL = 32
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class _Watched:
+    key: observed.Key
     address: str
     report: progress.Progress | None = None
     failures: int = 0
@@ -40,7 +41,7 @@ class ProgressBoard:
         self._interval = interval_seconds
         self._on_change = on_change
         self._watched: dict[observed.Key, _Watched] = {}
-        self._due: list[tuple[float, int, observed.Key, str]] = []
+        self._due: list[tuple[float, int, _Watched]] = []
         self._order = itertools.count()
         self._wake = asyncio.Event()
         self._asking: set[asyncio.Task[None]] = set()
@@ -51,8 +52,8 @@ class ProgressBoard:
         known = self._watched.get(key)
         if known is not None and known.address == address:
             return
-        self._watched[key] = _Watched(address)
-        self._schedule(key, address, 0.0)
+        self._watched[key] = _Watched(key, address)
+        self._schedule(self._watched[key], 0.0)
 
     def stop(self, key: observed.Key) -> None:
         """Ask no more, and forget what was told."""
@@ -81,9 +82,8 @@ class ProgressBoard:
         """Start the questions whose time has come; return the seconds until the next one."""
         now = asyncio.get_running_loop().time()
         while self._due:
-            due, _, key, address = self._due[0]
-            watched = self._watched.get(key)
-            if watched is None or watched.address != address:
+            due, _, watched = self._due[0]
+            if not self._is_watched(watched):
                 heapq.heappop(self._due)
             elif due > now:
                 return due - now
@@ -91,12 +91,16 @@ class ProgressBoard:
                 return 0.1
             else:
                 heapq.heappop(self._due)
-                task = asyncio.create_task(self._ask(session, key, watched))
+                task = asyncio.create_task(self._ask(session, watched))
                 self._asking.add(task)
                 task.add_done_callback(self._asking.discard)
         return None
 
-    async def _ask(self, session: aiohttp.ClientSession, key: observed.Key, watched: _Watched) -> None:
+    def _is_watched(self, watched: _Watched) -> bool:
+        """Tell whether nothing has replaced it: another group's chief may be given the same address."""
+        return self._watched.get(watched.key) is watched
+
+    async def _ask(self, session: aiohttp.ClientSession, watched: _Watched) -> None:
         try:
             url = f"http://{watched.address}:{names.STATUS_PORT}{names.PATH_PROGRESS}"
             async with session.get(url) as response:
@@ -105,20 +109,22 @@ class ProgressBoard:
             report = schema.decode(progress.Progress, orjson.loads(text))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             watched.failures += 1
-            logger.debug("%s: the chief at %s did not tell its progress: %s", key, watched.address, error)
+            logger.debug("%s: the chief at %s did not tell its progress: %s", watched.key, watched.address, error)
         else:
             watched.failures = 0
             if report != watched.report:
                 watched.report = report
-                self._on_change(key)
+                if self._is_watched(watched):
+                    self._on_change(watched.key)
         # 2 s while it starts, so that the first step shows at once; later every interval.
         is_early = watched.report is None or watched.report.step == 0
         wait = min(self._interval, 2.0) if is_early else self._interval
-        self._schedule(key, watched.address, min(wait * 2 ** min(watched.failures, 5), _MAX_BACKOFF_SECONDS))
+        if self._is_watched(watched):
+            self._schedule(watched, min(wait * 2 ** min(watched.failures, 5), _MAX_BACKOFF_SECONDS))
 
-    def _schedule(self, key: observed.Key, address: str, seconds: float) -> None:
+    def _schedule(self, watched: _Watched, seconds: float) -> None:
         due = asyncio.get_running_loop().time() + seconds
-        heapq.heappush(self._due, (due, next(self._order), key, address))
+        heapq.heappush(self._due, (due, next(self._order), watched))
         self._wake.set()
 
 
