@@ -62,7 +62,7 @@ def note_progress(draft: Draft, report: progress.Progress, told: ProgressStatus)
     if ended is None or ended.attempt == draft.status.attempt:
         return
     if not conditions.is_true(draft.status, "Training") and ended.resumed_step is None:
-        _change_last(draft, resumed_step=told.checkpoint_step)
+        _change_last(draft, resumed_step=told.checkpoint_step or 0)
     newest = max(each.step or 0 for each in draft.status.attempts)
     is_done = report.phase in ("publishing", "done")
     if told.step > newest or (is_done and told.step == newest):
@@ -101,9 +101,10 @@ def describe_recovery(status: JobStatus) -> str:
     ended = status.attempts[-1]
     who = "" if ended.rank is None else f", rank {ended.rank}"
     where = "before its first step" if ended.step is None else f"at step {ended.step}"
-    begin = "from the start" if ended.resumed_step is None else f"from step {ended.resumed_step}"
+    begins = {None: "", 0: " from the start"}  # one whose first reports did not arrive is known to go on, and no more
+    begin = begins.get(ended.resumed_step, f" from step {ended.resumed_step}")
     return (
-        f"Attempt {ended.attempt} ended {where} ({ended.reason}{who}); attempt {status.attempt} went on {begin}, "
+        f"Attempt {ended.attempt} ended {where} ({ended.reason}{who}); attempt {status.attempt} went on{begin}, "
         f"{ended.lost_seconds:.0f} s lost."
     )
 
