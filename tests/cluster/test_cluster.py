@@ -21,6 +21,17 @@ def test_two_nodes_are_ready_with_a_gpu_each(cluster):
     assert all(cluster.is_node_ready(number) for number in (1, 2))
 
 
+def test_address_of_no_pod_yet_leads_to_its_node_still_when_somebody_has_tried_it(cluster):
+    def say(*words):
+        return cluster.popen(words, stdout=subprocess.PIPE).communicate()[0]
+
+    unused = "10.244.2.250"
+    script = f"import socket; print(socket.socket().connect_ex(({unused!r}, 80)))"
+    assert say(PYTHON, "-c", f"import socket; socket.setdefaulttimeout(3); {script}").strip() != "0"
+
+    assert "via 10.99.0.12 " in say("ip", "route", "get", unused)
+
+
 @pytest.mark.timeout(180)  # TensorFlow imports for 10 s on an idle machine, and this one may be busy
 def test_restricted_pod_imports_tensorflow_from_this_checkouts_environment(pods):
     pods.create("imports", [PYTHON, "-c", "import os, tensorflow; print(os.getuid(), tensorflow.__version__)"])

@@ -120,7 +120,14 @@ def enter(namespace: str) -> list[str | pathlib.Path]:
 
 
 def _enable_forwarding(namespace: str) -> None:
-    _run([*enter(namespace), "/bin/sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
+    """Let a namespace forward packets, and tell nobody of a better way.
+
+    A node sends packets for a pod that it does not have (yet) back, to its default route. The sender would take the
+    redirection for a better route, and lose what it sends to the next pod of that address for minutes.
+    """
+    settings = {"ip_forward": 1, "conf/all/send_redirects": 0, "conf/eth0/send_redirects": 0}
+    script = "; ".join(f"echo {value} >/proc/sys/net/ipv4/{name}" for name, value in settings.items())
+    _run([*enter(namespace), "/bin/sh", "-c", script])
 
 
 def _ip(*words: str) -> None:
