@@ -74,6 +74,7 @@ def happen(planned: Sequence[plan.Fault], run: runs.Run, site: Site) -> None:
             if each.kind in ENDED_BY_RECOVERY:
                 run.wait_for_record(recorded + 1)
         run.wait_for_next_step()
+        run.wait_until_over()
 
 
 def overlap(planned: Sequence[plan.Fault], run: runs.Run, site: Site) -> None:

@@ -205,6 +205,10 @@ class Run:
         total = max((event["progress"]["totalSteps"] for event in self._progresses()), default=0)
         self.wait_for_step(min(self.step + 1, total or self.step + 1))
 
+    def wait_until_over(self) -> None:
+        """Wait until the run has got over its newest failure; what is told of two at once may be one record."""
+        self.wait_for(lambda: not (found := self.failures()) or found[-1].is_over, "the end of the newest failure", 90)
+
     def has_stepped(self) -> bool:
         """Tell whether the chief's process has finished a step, from what it tells of now."""
         seen = len(self._progresses())

@@ -90,7 +90,8 @@ def soak(arguments: argparse.Namespace, folder: pathlib.Path, server: s3_servers
                 done.append(fault)
             finished = running.finish(done, _START_SECONDS)
         except runs.RunFailedError as error:
-            return [str(error)]
+            say(str(seen))
+            return [*seen.find_growth(), str(error)]
     for record in finished.records:
         say(f"  {record}")
     difference = final_state.largest_difference(reference, finished.state)
