@@ -2,6 +2,7 @@ import dataclasses
 import errno
 import os
 import pathlib
+import shutil
 import signal
 import time
 
@@ -125,6 +126,25 @@ def test_process_is_started_once_a_generation_and_its_end_is_told(harness) -> No
     assert (harness.state, harness.link.told.generation) == ("ended", 1)
     harness.run("exit:3", 2)
     assert harness.link.told.generation == 2
+
+
+@pytest.mark.parametrize(
+    ("action", "free_bytes", "reason"),
+    [
+        ("exit:1", 0, ExitCode.DISK_FULL),  # not even its outcome could be written
+        (f"kill:{signal.SIGBUS.value}", 0, ExitCode.DISK_FULL),  # a page of a mapped file found no room
+        ("exit:1", 1 << 30, ExitCode.INTERNAL),
+        (f"kill:{signal.SIGBUS.value}", 1 << 30, -signal.SIGBUS),
+        (f"kill:{signal.SIGTERM.value}", 0, -signal.SIGTERM),
+    ],
+)
+def test_process_that_ended_for_want_of_space_says_so(harness, monkeypatch, action, free_bytes, reason) -> None:
+    usage = shutil.disk_usage(harness.made._worker.work_dir)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage._replace(free=free_bytes))
+    harness.run(action)
+    harness.tick_until(lambda: harness.state == "ended")
+    assert harness.link.told.exit_code == reason
+    assert ("no space is left in" in harness.link.told.message) == (reason == ExitCode.DISK_FULL)
 
 
 def test_what_the_process_says_of_its_end_is_told(harness) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import pathlib
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ from imagetrain_trainer.worker import (
 logger = logging.getLogger(__name__)
 
 ExitCode = exit_codes.ExitCode
+
+_LEAST_FREE_BYTES = 64 << 10  # what the end of a process gives back when its disk was full
 
 
 class Generation:
@@ -160,6 +163,10 @@ class Generation:
         if status == -signal.SIGKILL and self._memory_kills.has_risen():
             message = f"The training process used too much memory at step {self.report.step}, and the kernel killed it."
             return outcomes.build_outcome(ExitCode.OUT_OF_MEMORY, message)
+        if status in (1, -signal.SIGBUS) and _is_full(self._worker.work_dir):
+            # It could not even write its outcome, or touch a page of a mapped file.
+            message = f"The training process ended with status {status}: no space is left in {self._worker.work_dir}."
+            return outcomes.build_outcome(ExitCode.DISK_FULL, message)
         if status < 0:
             message = f"The training process was ended by {signal.Signals(-status).name}."
             return outcomes.build_outcome(ExitCode.INTERNAL, message)
@@ -173,3 +180,7 @@ class Generation:
             return None
         is_plain_signal = self.status < 0 and self.outcome.exit_code == ExitCode.INTERNAL
         return self.status if is_plain_signal else self.outcome.exit_code
+
+
+def _is_full(folder: pathlib.Path) -> bool:
+    return shutil.disk_usage(folder).free < _LEAST_FREE_BYTES
