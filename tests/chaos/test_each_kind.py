@@ -2,7 +2,7 @@
 
 import pytest
 
-from imagetrain_chaos import plan
+from imagetrain_chaos import plan, told
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -10,8 +10,10 @@ S3_KINDS = ("s3_outage", "s3_flaky")
 
 
 @pytest.mark.parametrize("kind", sorted((plan.RANK_WIDE | plan.GROUP_WIDE).difference(S3_KINDS)))
-def test_a_fault_costs_time_alone(survive, kind):
-    survive(kind, workers=2)
+def test_a_fault_costs_time_alone_and_is_told(survive, kind):
+    finished = survive(kind, workers=2)
+    (fault,) = finished.planned
+    assert not told.ON_LOCAL_RUN.get(kind, told.NOTHING).find_wrong(fault, finished.records)
 
 
 @pytest.mark.parametrize("s3_server", ["versitygw"], indirect=True)

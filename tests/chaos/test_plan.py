@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from imagetrain_chaos import cluster_faults, faults, plan, records, sizes
+from imagetrain_chaos import cluster_faults, faults, plan, records, sizes, told
 
 KINDS = sorted(plan.RANK_WIDE | plan.GROUP_WIDE)
 PLACE = {"workers": 3, "first_step": 10, "gap_steps": 20}
@@ -38,7 +38,8 @@ def test_a_soak_has_every_kind_before_any_comes_again():
 def test_every_kind_can_be_done():
     assert set(faults.BEGIN) == set(KINDS)
     assert set(cluster_faults.BEGIN) == plan.ON_CLUSTER
-    assert set(cluster_faults.TOLD) <= plan.ON_CLUSTER
+    assert set(told.ON_CLUSTER) <= plan.ON_CLUSTER
+    assert set(told.ON_LOCAL_RUN) <= set(KINDS)
 
 
 RECORD = records.Record(
@@ -72,14 +73,14 @@ KILLED = plan.Fault(at_step=110, kind="kill_training", rank=1)
     ],
 )
 def test_a_record_must_tell_what_was_done(found, wrong):
-    assert len(cluster_faults.TOLD["kill_training"].find_wrong(KILLED, found)) == wrong
+    assert len(told.ANYWHERE["kill_training"].find_wrong(KILLED, found)) == wrong
 
 
 def test_a_fault_that_costs_nothing_leaves_no_record():
     outage = plan.Fault(at_step=110, kind="s3_outage", seconds=3.0)
-    assert not cluster_faults.NOTHING.find_wrong(outage, [])
-    assert cluster_faults.NOTHING.find_wrong(outage, [RECORD])
-    assert not cluster_faults.TOLD["freeze_supervisor"].find_wrong(KILLED, [])  # it may have been too short
+    assert not told.NOTHING.find_wrong(outage, [])
+    assert told.NOTHING.find_wrong(outage, [RECORD])
+    assert not told.ANYWHERE["freeze_supervisor"].find_wrong(KILLED, [])  # it may have been too short
 
 
 def test_growth_of_a_process_is_found(monkeypatch):
@@ -103,5 +104,14 @@ def test_this_process_is_measured():
 def test_an_attempt_that_was_lost_before_its_first_step_goes_on_from_nowhere():
     node = plan.Fault(at_step=110, kind="kill_node")
     ended = dataclasses.replace(RECORD, reason="NodeLost", is_in_place=False, resumed_step=None)
-    assert not cluster_faults.TOLD["kill_node"].find_wrong(node, [ended, dataclasses.replace(ended, resumed_step=124)])
-    assert cluster_faults.TOLD["kill_node"].find_wrong(node, [ended])
+    assert not told.ON_CLUSTER["kill_node"].find_wrong(node, [ended, dataclasses.replace(ended, resumed_step=124)])
+    assert told.ON_CLUSTER["kill_node"].find_wrong(node, [ended])
+
+
+def test_records_go_to_the_faults_that_they_followed():
+    done = [(KILLED, 0), (plan.Fault(at_step=150, kind="s3_outage"), 1), (KILLED, 1)]
+    assert not told.find_all_wrong(told.ON_LOCAL_RUN, done, [RECORD, RECORD])
+    (line,) = told.find_all_wrong(told.ON_LOCAL_RUN, done, [RECORD])
+    assert line.endswith("no record of it")
+    (line,) = told.find_all_wrong(told.ON_LOCAL_RUN, [(KILLED, 1)], [RECORD, RECORD])
+    assert line.startswith("nothing was done, and there is Record(")

@@ -1,88 +1,17 @@
-"""How each kind of fault is done to a job on the test cluster, how it ends, and what the job must tell of it."""
+"""How each kind of fault is done to a job on the test cluster, and how it ends. Which and when is plan.py's."""
 
-import dataclasses
 import json
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-from imagetrain_chaos import cluster_run, cluster_site, faults, plan, records, run_processes, runs
+from imagetrain_chaos import cluster_run, cluster_site, faults, plan, run_processes, runs, told
 from imagetrain_cluster import add_ons, wait
 
 _HARMED_NODE = 2
 _SLOW_SECONDS = 0.3  # a step takes so much longer: far behind its peers, far from a step deadline
 _POLL_SECONDS = 0.1
 _TAKE_SECONDS = 60.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What the job tells of a kind of fault.
-
-    Attributes:
-        in_place: reasons that a record of `status.recoveries` may give.
-        as_attempt: reasons that one of `status.attempts` may give.
-        is_certain: whether there must be a record: some faults are over before anybody notices.
-        names_rank: whether the first record must name the rank that was harmed.
-    """
-
-    in_place: frozenset[str] = frozenset()
-    as_attempt: frozenset[str] = frozenset()
-    is_certain: bool = True
-    names_rank: bool = True
-
-    @property
-    def must_be_told(self) -> bool:
-        """Whether there must be a record."""
-        return self.is_certain and bool(self.in_place or self.as_attempt)
-
-    def find_wrong(self, planned: plan.Fault, found: Sequence[records.Record]) -> list[str]:
-        """Return what is wrong with the records that a fault has led to, one line each."""
-        if not found:
-            return [f"{planned}: no record of it"] if self.must_be_told else []
-        wrong = [
-            f"{planned}: told as {record}"
-            for record in found
-            if record.reason not in (self.in_place if record.is_in_place else self.as_attempt) or not record.message
-        ]
-        # An attempt that was lost before its first step has gone on from nowhere.
-        wrong += [f"{planned}: its cost is not told in {record}" for record in found[:-1] if not is_cost_told(record)]
-        if not is_cost_told(found[-1]) or found[-1].resumed_step is None:
-            wrong.append(f"{planned}: its cost is not told in {found[-1]}")
-        if self.names_rank and found[0].rank != planned.rank:
-            wrong.append(f"{planned}: another rank is named in {found[0]}")
-        return wrong
-
-
-def is_cost_told(record: records.Record) -> bool:
-    """Tell whether a record says how far the job was, and what the failure cost."""
-    if record.step is None or not 0 < record.lost_seconds < cluster_run.RECOVERY_SECONDS:
-        return False
-    # Who is asked to stop saves a later step than it last told of.
-    return not record.is_in_place or (record.resumed_step is not None and record.resumed_step <= record.step)
-
-
-_SILENT = frozenset({"Frozen", "Lost", "PeerLost"})
-_KILLED_NODE = frozenset({"NodeLost", "NodeRestarted"})
-
-NOTHING = Told()
-TOLD: Mapping[str, Told] = {
-    "kill_training": Told(in_place=frozenset({"Killed"})),
-    "freeze_training": Told(in_place=frozenset({"Frozen"})),
-    "block": Told(in_place=frozenset({"Hung"})),
-    # Close to its limit a process may be too slow for its step deadline before the kernel kills it.
-    "out_of_memory": Told(in_place=frozenset({"OutOfMemory", "Hung"})),
-    "freeze_supervisor": Told(in_place=_SILENT, is_certain=False),
-    "cut_node": Told(in_place=_SILENT, as_attempt=frozenset({"NodeLost"}), is_certain=False, names_rank=False),
-    "kill_supervisor": Told(as_attempt=frozenset({"Killed"})),
-    "delete_pod": Told(as_attempt=frozenset({"PodDeleted"})),
-    "evict_pod": Told(as_attempt=frozenset({"Evicted"})),
-    "drain_node": Told(as_attempt=frozenset({"Evicted"})),
-    "reclaim_node": Told(as_attempt=frozenset({"NodeReclaimed"})),
-    "restart_node": Told(in_place=_SILENT, as_attempt=_KILLED_NODE, names_rank=False),
-    "kill_node": Told(in_place=_SILENT, as_attempt=_KILLED_NODE, names_rank=False),
-}
-"""Kinds that are not here cost no recovery."""
 
 
 class Happenings:
@@ -114,7 +43,7 @@ class Happenings:
         end = BEGIN[planned.kind](planned, run, self._site)
         try:
             time.sleep(planned.seconds)
-            if TOLD.get(planned.kind, NOTHING).must_be_told:
+            if told.ON_CLUSTER.get(planned.kind, told.NOTHING).must_be_told:
                 run.wait(lambda _status: len(run.failures()) > known, f"a record of {planned}")
         finally:
             end()
@@ -122,12 +51,7 @@ class Happenings:
 
     def find_wrong(self) -> list[str]:
         """Return what is wrong with all that was told, one line each: what nothing was done for, too."""
-        told = self._run.failures()
-        starts = [known for _, known in self._done]
-        wrong = [f"nothing was done, and there is {record}" for record in told[: min(starts, default=len(told))]]
-        for (planned, known), following in zip(self._done, [*starts[1:], len(told)], strict=True):
-            wrong += TOLD.get(planned.kind, NOTHING).find_wrong(planned, told[known:following])
-        return wrong
+        return told.find_all_wrong(told.ON_CLUSTER, self._done, self._run.failures())
 
 
 _SPREAD = frozenset({"drain_node", "reclaim_node", "restart_node", "kill_node", "cut_node"})

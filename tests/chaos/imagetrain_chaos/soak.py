@@ -1,8 +1,9 @@
 """A long run under faults of every kind, drawn from a seed: `python -m imagetrain_chaos.soak --seed N --minutes M`.
 
 The run has two workers in network namespaces of their own, its data and output on an S3 server behind a proxy that
-fails, a small disk, a memory limit and a clock that jumps. At its end the model must be that of a run to which nothing
-happened (to 1e-5), every process, socket and file must have gone, and the supervisors must have stayed small and flat.
+fails, a small disk, a memory limit and a clock that jumps. What the run tells of each fault is held against what was
+done. At its end the model must be that of a run to which nothing happened (to 1e-5); every process, socket and file
+must have gone, and the supervisors must have stayed small and flat.
 The same seed plans the same faults. The exit status is 1 when anything is wrong.
 """
 
@@ -18,7 +19,7 @@ import time
 from collections.abc import Iterator
 
 import s3_servers
-from imagetrain_chaos import faults, final_state, jobs, plan, runs, sizes, trials
+from imagetrain_chaos import faults, final_state, jobs, plan, runs, sizes, told, trials
 
 _PACE_SECONDS = 0.1
 _STEPS_PER_MINUTE = 150  # of a run that is paced and disturbed so
@@ -79,16 +80,16 @@ def soak(arguments: argparse.Namespace, folder: pathlib.Path, server: s3_servers
         gap_steps=arguments.gap_steps,
         last_step=last_step,
     )
-    done = []
+    done = list[tuple[plan.Fault, int]]()
     with trials.started(trial) as running, measured(running.run) as seen:
         try:
             for fault in planned:
                 if running.run.step >= last_step:  # a fault that waits for its moment delays those behind it
                     break
                 say(f"{running.run.step:>7} {fault}")
+                done.append((fault, len(running.run.failures())))
                 faults.happen([fault], running.run, running.site)
-                done.append(fault)
-            finished = running.finish(done, _START_SECONDS)
+            finished = running.finish([fault for fault, _ in done], _START_SECONDS)
         except runs.RunFailedError as error:
             say(str(seen))
             return [*seen.find_growth(), str(error)]
@@ -101,7 +102,11 @@ def soak(arguments: argparse.Namespace, folder: pathlib.Path, server: s3_servers
             "killed at " + ", ".join(f"{phase} {count}" for phase, count in sorted(finished.met.items())) + " of a save"
         )
     say(str(seen))
-    wrong = [*finished.leaks, *seen.find_growth()]
+    wrong = [
+        *told.find_all_wrong(told.ON_LOCAL_RUN, done, finished.records),
+        *finished.leaks,
+        *seen.find_growth(),
+    ]
     return [*wrong, f"the model differs by {difference:.3g}"] if difference > _DIFFERENCE else wrong
 
 
