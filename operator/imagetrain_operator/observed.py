@@ -200,6 +200,7 @@ class Observation:
         denial: why pods or children of the current attempt could not be created, if so.
         mount_problem: why a volume of a waiting pod could not be mounted, if so.
         node_notices: of the pods' nodes, those that are about to be taken away, as far as that is watched for.
+        silence: why nothing has been heard of the chief for long, if so: a few words.
     """
 
     job: TrainingJob
@@ -209,6 +210,7 @@ class Observation:
     denial: Denial | None
     mount_problem: str
     node_notices: tuple[NodeNotice, ...] = ()
+    silence: str = ""
 
 
 RawObject = Mapping[str, Any]  # an object as the API server sends it

@@ -164,6 +164,7 @@ class Reconciler:
             child_jobs=child_jobs,
             pods=pods,
             progress=around.board.report(key),
+            silence=around.board.silence(key),
             denial=found.denial,
             mount_problem=found.mount_problem,
             node_notices=notices.of_nodes(pod.node for pod in pods) if notices is not None else (),

@@ -17,6 +17,7 @@ from imagetrain_operator.cluster import progress_board
 KEY = observed.Key("vision", "fashion")
 ADDRESS = "127.0.0.1"
 INTERVAL_SECONDS = 0.05
+SILENT_SECONDS = 0.5
 
 
 class Chief:
@@ -53,7 +54,9 @@ async def serving(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Chief]:
 @contextlib.asynccontextmanager
 async def running() -> AsyncIterator[tuple[progress_board.ProgressBoard, collections.Counter[observed.Key]]]:
     told: collections.Counter[observed.Key] = collections.Counter()
-    board = progress_board.ProgressBoard(INTERVAL_SECONDS, lambda key: told.update([key]))
+    board = progress_board.ProgressBoard(
+        INTERVAL_SECONDS, lambda key: told.update([key]), silent_seconds=SILENT_SECONDS
+    )
     async with waiting_tasks.running(board.run()):
         yield board, told
 
@@ -109,5 +112,26 @@ def test_answer_of_a_chief_that_was_replaced_does_not_count(monkeypatch: pytest.
             await asyncio.sleep(4 * INTERVAL_SECONDS)
             assert board.report(KEY) is None
             assert told[KEY] == 1
+
+    asyncio.run(main())
+
+
+def test_chief_that_does_not_answer_for_long_is_told_as_silent_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with serving(monkeypatch) as chief, running() as (board, told):
+            board.watch(KEY, ADDRESS)
+            await wait_for_report(board, 3)
+            chief.is_failing = True
+            await asyncio.sleep(SILENT_SECONDS / 2)
+            assert board.silence(KEY) == ""
+            await waiting_tasks.until(lambda: board.silence(KEY) != "", seconds=10)
+            assert board.silence(KEY).startswith(f"{ADDRESS}:{names.STATUS_PORT}: 503")
+            assert board.report(KEY) is not None  # what it told last still holds
+            asked, count = chief.asked, told[KEY]
+            await waiting_tasks.until(lambda: chief.asked > asked, seconds=10)
+            assert told[KEY] == count == 2
+            chief.is_failing = False
+            await waiting_tasks.until(lambda: board.silence(KEY) == "", seconds=10)
+            assert told[KEY] == 3
 
     asyncio.run(main())

@@ -151,6 +151,7 @@ def plan(
     progress_: progress.Progress | None = None,
     denial: observed.Denial | None = None,
     mount_problem: str = "",
+    silence: str = "",
     now: dt.datetime = NOW,
 ) -> Plan:
     """Decide."""
@@ -161,6 +162,7 @@ def plan(
         progress=progress_,
         denial=denial,
         mount_problem=mount_problem,
+        silence=silence,
     )
     return decide.decide(seen, now)
 

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 3.0
 _MAX_BACKOFF_SECONDS = 60.0
+SILENT_SECONDS = 30.0
+"""So long a chief may fail to answer before that is told: a network may be away for a moment."""
 _MAX_ANSWER_BYTES = 1 << 18  # ten recoveries with stacks and foreign text, every character escaped, are half of it
 _PARALLEL = 32
 
@@ -27,6 +29,8 @@ class _Watched:
     address: str
     report: progress.Progress | None = None
     failures: int = 0
+    failing_since: float = 0.0
+    silence: str = ""
 
 
 class ProgressBoard:
@@ -34,12 +38,20 @@ class ProgressBoard:
 
     Args:
         interval_seconds: time between two questions to one chief.
-        on_change: told the key of a job whose chief told something new.
+        on_change: told the key of a job whose chief told something new, fell silent, or answers again.
+        silent_seconds: after so long a chief that fails to answer is silent.
     """
 
-    def __init__(self, interval_seconds: float, on_change: Callable[[observed.Key], None]) -> None:
+    def __init__(
+        self,
+        interval_seconds: float,
+        on_change: Callable[[observed.Key], None],
+        *,
+        silent_seconds: float = SILENT_SECONDS,
+    ) -> None:
         self._interval = interval_seconds
         self._on_change = on_change
+        self._silent_seconds = silent_seconds
         self._watched: dict[observed.Key, _Watched] = {}
         self._due: list[tuple[float, int, _Watched]] = []
         self._order = itertools.count()
@@ -63,6 +75,11 @@ class ProgressBoard:
         """Return the newest report of the chief that is watched now."""
         watched = self._watched.get(key)
         return watched.report if watched else None
+
+    def silence(self, key: observed.Key) -> str:
+        """Return why the chief that is watched now has not been heard of for long; "" where it answers."""
+        watched = self._watched.get(key)
+        return watched.silence if watched else ""
 
     async def run(self) -> None:
         """Ask for ever."""
@@ -101,26 +118,35 @@ class ProgressBoard:
         return self._watched.get(watched.key) is watched
 
     async def _ask(self, session: aiohttp.ClientSession, watched: _Watched) -> None:
+        before = watched.report, watched.silence
         try:
             url = f"http://{watched.address}:{names.STATUS_PORT}{names.PATH_PROGRESS}"
             async with session.get(url) as response:
                 response.raise_for_status()
                 text = await _read(response.content)
-            report = schema.decode(progress.Progress, orjson.loads(text))
+            watched.report = schema.decode(progress.Progress, orjson.loads(text))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            watched.failures += 1
-            logger.debug("%s: the chief at %s did not tell its progress: %s", watched.key, watched.address, error)
+            self._note_failure(watched, error)
         else:
-            watched.failures = 0
-            if report != watched.report:
-                watched.report = report
-                if self._is_watched(watched):
-                    self._on_change(watched.key)
+            watched.failures, watched.silence = 0, ""
+        if not self._is_watched(watched):
+            return
+        if (watched.report, watched.silence) != before:
+            self._on_change(watched.key)
         # 2 s while it starts, so that the first step shows at once; later every interval.
         is_early = watched.report is None or watched.report.step == 0
         wait = min(self._interval, 2.0) if is_early else self._interval
-        if self._is_watched(watched):
-            self._schedule(watched, min(wait * 2 ** min(watched.failures, 5), _MAX_BACKOFF_SECONDS))
+        self._schedule(watched, min(wait * 2 ** min(watched.failures, 5), _MAX_BACKOFF_SECONDS))
+
+    def _note_failure(self, watched: _Watched, error: Exception) -> None:
+        logger.debug("%s: the chief at %s did not tell its progress: %s", watched.key, watched.address, error)
+        now = asyncio.get_running_loop().time()
+        if not watched.failures:
+            watched.failing_since = now
+        watched.failures += 1
+        if not watched.silence and now - watched.failing_since >= self._silent_seconds:
+            why = f"no answer within {_TIMEOUT_SECONDS:g} s" if isinstance(error, TimeoutError) else str(error)
+            watched.silence = f"{watched.address}:{names.STATUS_PORT}: {why}"
 
     def _schedule(self, watched: _Watched, seconds: float) -> None:
         due = asyncio.get_running_loop().time() + seconds

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from imagetrain_api import progress, recoveries
+from imagetrain_api import names, progress, recoveries
 from imagetrain_api.status import JobStatus
 from imagetrain_operator import observed
 from imagetrain_operator.plan import (
@@ -222,6 +222,18 @@ def describe_running(draft: Draft, current: group.Group) -> None:
         was_training = draft.seen.job.status.phase == "Training"
         if not was_training and not recovery.is_in_place(draft):  # other events tell of that
             draft.announce("Normal", "Training", draft.status.message)
+    if draft.seen.silence:
+        _describe_silence(draft)
+
+
+def _describe_silence(draft: Draft) -> None:
+    """Say that the chief is out of the operator's reach: it may be at work all the same."""
+    message = (
+        f"Worker 0 does not answer the operator: {draft.seen.silence}. It goes on by itself, but how far it is, is not "
+        f"known here. Let the operator reach port {names.STATUS_PORT} of the workers (NetworkPolicy, service mesh)."
+    )
+    draft.set_state(draft.status.phase, "ChiefUnreachable", message)
+    draft.announce_state("Warning")
 
 
 def watch_chief(draft: Draft, current: group.Group) -> None:
