@@ -13,7 +13,9 @@ import pytest
 
 import cluster_jobs
 import operator_processes
+from imagetrain_api import names
 from imagetrain_cluster import cluster as cluster_module
+from imagetrain_cluster import network
 
 NAME = "digits"
 BACK_SECONDS = 100  # for a group to train again; TensorFlow starts in 10 s on two idle cores, in 30 s on busy ones
@@ -199,6 +201,43 @@ def test_frozen_supervisor_is_named_and_the_group_goes_on_in_place(trained: clus
     recovery = wait_for_recovery_in_place(trained, before, pods)
     assert (recovery["reason"], recovery["rank"]) == ("Frozen", 1)
     assert "silent" in recovery["message"]
+
+
+@pytest.fixture
+def hidden_workers(cluster: cluster_module.Cluster) -> collections.abc.Iterator[collections.abc.Callable[[str], None]]:
+    """Return a function that hides the workers from the operator, as a NetworkPolicy does, or shows them again."""
+    source, port = network.CLIENT_ADDRESS, str(names.STATUS_PORT)
+    rule = ["FORWARD", "--protocol=tcp", f"--dport={port}", f"--source={source}", "--jump=DROP"]
+
+    def change(action: str) -> None:
+        for number in (1, 2):
+            cluster.exec_on_node(number, ["iptables", action, *rule], check=action == "--insert")
+
+    yield change
+    change("--delete")
+
+
+@pytest.mark.long  # half a minute until the operator says so, and up to a minute until it asks again
+@pytest.mark.timeout(300)  # TensorFlow may have to start first
+def test_chief_out_of_the_operators_reach_is_told_and_trains_on(
+    trained: cluster_jobs.ClusterJobs, hidden_workers: collections.abc.Callable[[str], None]
+) -> None:
+    before, pods = wait_for_checkpoint(trained), uids(trained)
+    hidden_workers("--insert")
+    silent = trained.wait(
+        NAME, lambda status: status["reason"] == "ChiefUnreachable", seconds=BACK_SECONDS, what="word of the silence"
+    )
+    sys.stdout.write(f"{silent['message']}\n")
+    assert silent["phase"] == "Training"
+    assert f":{names.STATUS_PORT}: no answer within 3 s" in silent["message"]
+    assert "ChiefUnreachable" in [event["reason"] for event in trained.events(NAME)]
+    hidden_workers("--delete")
+    heard = trained.wait(
+        NAME, lambda status: status["reason"] == "Training", seconds=BACK_SECONDS, what="word of the progress"
+    )
+    assert heard["progress"]["step"] > silent["progress"]["step"]
+    assert uids(trained) == pods
+    assert heard["attempt"] == before["attempt"]
 
 
 @pytest.fixture
