@@ -2,7 +2,7 @@ import pytest
 
 import cluster_objects
 from imagetrain_api import exit_codes, status
-from imagetrain_operator.plan import failures, parse
+from imagetrain_operator.plan import causes, failures, parse, pod_ends
 
 BACKOFF = [{"type": "FailureTarget", "status": "True", "message": "Job has reached the specified backoff limit"}]
 FAILED_JOB = parse.parse_child_job(cluster_objects.build_child_job(conditions=BACKOFF))
@@ -42,7 +42,7 @@ def test_each_exit_code_tells_its_meaning_the_place_and_the_advice(code):
     known = exit_codes.OUTCOMES[code]
     failure = _must_explain(ended(code, outcome=_outcome(code, "Something in s3://models/x broke")))
     advice = "" if code in (83, 102, 105) else f" {known.advice}"  # the storage's own words name the remedy
-    assert failure == failures.Failure(
+    assert failure == causes.Failure(
         reason=known.reason,
         message=f"{known.meaning} Worker 0 on node node-1: Something in s3://models/x broke.{advice}",
         rank=0,
@@ -297,7 +297,7 @@ def test_nothing_is_explained_while_nothing_has_failed(pods):
 
 
 def test_a_job_that_failed_for_no_pod_s_sake_is_explained_by_its_message():
-    assert _explain(running(), running(rank=1)) == failures.Failure(
+    assert _explain(running(), running(rank=1)) == causes.Failure(
         reason="AttemptFailed",
         message="The Kubernetes Job fashion-0 failed. Job has reached the specified backoff limit.",
         rank=None,
@@ -326,19 +326,19 @@ def test_foreign_text_is_cut_and_cleaned(noise):
 class TestOutcome:
     def test_the_chief_s_summary_is_read(self):
         document = {**_outcome(0), "manifestUri": "s3://models/x/manifest.json", "summary": {"accuracy": 0.9}}
-        outcome = failures.read_outcome(parse.parse_pod(ended(0, outcome=document)))
+        outcome = pod_ends.read_outcome(parse.parse_pod(ended(0, outcome=document)))
         assert outcome is not None
         assert outcome.manifest_uri == "s3://models/x/manifest.json"
         assert outcome.summary == {"accuracy": 0.9}
 
     def test_keys_of_a_newer_trainer_are_passed_over(self):
-        outcome = failures.read_outcome(parse.parse_pod(ended(0, outcome={**_outcome(0), "watts": 300})))
+        outcome = pod_ends.read_outcome(parse.parse_pod(ended(0, outcome={**_outcome(0), "watts": 300})))
         assert outcome is not None
         assert outcome.reason == "Completed"
 
     @pytest.mark.parametrize("message", ["", "killed", "[1]", "{", '{"reason":"Completed"}', '{"exitCode":"0"}', "7"])
     def test_what_is_no_outcome_document_is_none(self, message):
-        assert failures.read_outcome(parse.parse_pod(ended(0, message=message))) is None
+        assert pod_ends.read_outcome(parse.parse_pod(ended(0, message=message))) is None
 
 
 @pytest.mark.parametrize("code", [86, 106])

@@ -9,7 +9,7 @@ import cluster_objects
 import observations as o
 from imagetrain_operator import observed
 from imagetrain_operator.cluster import pod_deletions
-from imagetrain_operator.plan import failures, parse
+from imagetrain_operator.plan import causes, parse, pod_ends
 
 LOST: dict[str, Any] = {"is_node_lost": True, "is_ready": False, "node_lost_since": o.NOW}
 EVICTED: dict[str, Any] = {"disruption": "DeletionByTaintManager", "deleted_at": o.NOW, "is_ready": False}
@@ -34,8 +34,8 @@ def decide(pod: observed.Pod, seconds: float, **recovery: Any) -> tuple[list[str
         (o.build_pod(1), 1e6, False),
         (o.build_pod(1, deleted_at=o.NOW, deletion_deadline=o.after(30)), 1e6, False),  # stuck, but its node may answer
         (o.failed(1, 143, **LOST), 1e6, False),
-        (o.build_pod(1, phase="Failed", disruption=failures.NODE_UNREACHABLE), 1, True),  # half done
-        (o.build_pod(1, phase="Failed", disruption=failures.NODE_UNREACHABLE, is_gone=True), 61, False),
+        (o.build_pod(1, phase="Failed", disruption=causes.NODE_UNREACHABLE), 1, True),  # half done
+        (o.build_pod(1, phase="Failed", disruption=causes.NODE_UNREACHABLE, is_gone=True), 61, False),
     ],
 )
 def test_pod_is_deleted_once_its_node_was_silent_for_so_long(
@@ -103,6 +103,6 @@ def test_pod_that_was_called_failed_for_its_node_is_a_lost_node() -> None:
     pod = parse.parse_pod(raw)
     assert pod is not None
     assert (pod.is_finished, pod.is_ready) == (True, False)
-    failure = failures.explain_pod(pod)
+    failure = pod_ends.explain(pod)
     assert failure is not None
     assert (failure.reason, failure.is_disruption) == ("NodeLost", True)

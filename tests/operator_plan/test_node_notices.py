@@ -9,7 +9,7 @@ import cluster_objects
 import observations as o
 from imagetrain_operator import observed
 from imagetrain_operator.cluster import pod_deletions
-from imagetrain_operator.plan import decide, failures, node_notices, parse
+from imagetrain_operator.plan import causes, decide, node_notices, parse, pod_ends
 from imagetrain_operator.plan.draft import Plan
 
 SPOT = "aws-node-termination-handler/spot-itn"
@@ -94,7 +94,7 @@ def deleted(*pods: observed.Pod, **settings: Any) -> list[str]:
 def test_pods_on_such_a_node_are_deleted_with_their_grace_period_and_no_others() -> None:
     made = plan(o.build_pod(0, **PLACED), o.build_pod(1, **PLACED))
     (deletion,) = made.delete_pods
-    assert (deletion.pod.rank, deletion.by_force, deletion.reason) == (1, False, failures.NODE_RECLAIMED)
+    assert (deletion.pod.rank, deletion.by_force, deletion.reason) == (1, False, causes.NODE_RECLAIMED)
     assert made.delete_children == ()  # the group saves, and the attempt ends by itself
     assert made.status.phase == "Training"
 
@@ -135,7 +135,7 @@ def test_each_pod_of_the_node_goes_the_chief_too() -> None:
 
 
 def test_half_done_deletion_is_done_again() -> None:
-    pod = o.build_pod(1, **PLACED, disruption=failures.NODE_RECLAIMED)  # the operator died before the deletion
+    pod = o.build_pod(1, **PLACED, disruption=causes.NODE_RECLAIMED)  # the operator died before the deletion
     assert deleted(o.build_pod(0, **PLACED), pod) == [pod.name]
 
 
@@ -171,7 +171,7 @@ def reclaimed(code: int | None = 82) -> observed.Pod:
 
 @pytest.mark.parametrize("code", [None, 82, 80, 143, 137])
 def test_end_of_such_a_pod_names_node_and_taint_and_is_not_the_job_s_fault(code: int | None) -> None:
-    failure = failures.explain_pod(reclaimed(code))
+    failure = pod_ends.explain(reclaimed(code))
     assert failure is not None
     assert (failure.reason, failure.rank, failure.is_disruption) == ("NodeReclaimed", 1, True)
     assert failure.message == (

@@ -5,7 +5,7 @@ import datetime as dt
 from imagetrain_api import progress, schema
 from imagetrain_api import status as api_status
 from imagetrain_api.status import AttemptStatus, JobStatus, ProgressStatus
-from imagetrain_operator.plan import conditions, failures
+from imagetrain_operator.plan import causes, conditions
 from imagetrain_operator.plan.draft import Draft
 
 # An attempt that fails sooner made no use of its start; such ones are started again at growing intervals.
@@ -17,7 +17,7 @@ _MAX_AGE_SECONDS = 120.0  # of a report: it is asked for every few seconds
 EVENT = "Recovered"
 
 
-def record(draft: Draft, reason: str, message: str, failure: failures.Failure | None) -> None:
+def record(draft: Draft, reason: str, message: str, failure: causes.Failure | None) -> None:
     """Keep what ended the newest attempt, once."""
     status = draft.status
     if status.attempt is None or (status.attempts and status.attempts[-1].attempt == status.attempt):
@@ -116,7 +116,7 @@ def delay_before_next(status: JobStatus, now: dt.datetime) -> float:
     """
     quick = 0
     for ended in reversed(status.attempts):
-        if ended.reason in failures.DISRUPTIONS or not _was_quick(ended):
+        if ended.reason in causes.DISRUPTIONS or not _was_quick(ended):
             break
         quick += 1
     if quick < 2 or not status.attempts:

@@ -8,7 +8,18 @@ an attempt is in the status before its pods are asked for, and the first one is 
 import datetime as dt
 
 from imagetrain_operator import observed
-from imagetrain_operator.plan import conditions, elastic, end, failures, group, lost_nodes, node_notices, recovery, run
+from imagetrain_operator.plan import (
+    causes,
+    conditions,
+    elastic,
+    end,
+    group,
+    lost_nodes,
+    node_notices,
+    pod_ends,
+    recovery,
+    run,
+)
 from imagetrain_operator.plan.draft import Draft, Plan
 
 # Longer lists of broken rules help nobody.
@@ -53,7 +64,7 @@ def _has_ended(draft: Draft) -> bool:
     current = group.current(draft.seen)
     if current is None or not current.has_succeeded():
         return False
-    outcome = failures.read_outcome(current.chief) if current.chief else None
+    outcome = pod_ends.read_outcome(current.chief) if current.chief else None
     recovery.record(draft, outcome.recoveries if outcome else ())
     end.succeed(draft, outcome)
     return True
@@ -87,7 +98,7 @@ def _go_on(draft: Draft) -> None:
 def _handle_failure(draft: Draft, current: group.Group) -> None:
     failure = current.explain_end()
     if failure is None:  # pods end, and nobody is to blame yet
-        failure = failures.Failure(
+        failure = causes.Failure(
             reason="PodDeleted",
             message="The pods of the group are gone.",
             rank=None,
@@ -95,7 +106,7 @@ def _handle_failure(draft: Draft, current: group.Group) -> None:
             is_permanent=False,
             is_disruption=True,
         )
-    if current.chief is not None and (outcome := failures.read_outcome(current.chief)) is not None:
+    if current.chief is not None and (outcome := pod_ends.read_outcome(current.chief)) is not None:
         recovery.record(draft, outcome.recoveries)
     patience = current.seconds_to_leave(draft.now)
     if failure.is_permanent:

@@ -8,7 +8,7 @@ import dataclasses
 
 from imagetrain_api.status import ProgressStatus
 from imagetrain_operator import observed
-from imagetrain_operator.plan import conditions, failures, group, waiting
+from imagetrain_operator.plan import causes, conditions, group, pod_ends, waiting
 from imagetrain_operator.plan.draft import Draft
 
 _NOT_TOLD_BY_PODS = ("StartingWorkers", "VolumeNotMounted", "QuotaExceeded", "PodsRefused")
@@ -58,10 +58,10 @@ def _is_shrunk(draft: Draft) -> bool:
 def _explain(draft: Draft, current: group.Group) -> str:
     """Return why workers are away: what became of their pods, else what those wait for."""
     ended = [pod for pod in current.pods if not pod.is_ready and pod.phase != "Succeeded"]
-    told = [failure.message for pod in ended if (failure := failures.explain_pod(pod)) is not None]
+    told = [failure.message for pod in ended if (failure := pod_ends.explain(pod)) is not None]
     if told:
         more = f" And {len(told) - 1} more." if len(told) > 1 else ""
-        return failures.without_outlook(told[0]) + more
+        return causes.without_outlook(told[0]) + more
     cause = explain_waiting(draft.seen, current)
     if cause is None or cause.reason in _NOT_TOLD_BY_PODS:
         draft.investigate = True

@@ -4,7 +4,7 @@ import datetime as dt
 
 from imagetrain_api import progress
 from imagetrain_operator import observed
-from imagetrain_operator.plan import attempts, conditions, failures, figures, group
+from imagetrain_operator.plan import attempts, causes, conditions, figures, group
 from imagetrain_operator.plan.draft import Draft
 
 # For the Job controller to call a Job failed; it does not do so for each failed pod of an elastic group.
@@ -30,7 +30,7 @@ def succeed(draft: Draft, outcome: progress.WorkerOutcome | None) -> None:
     _remember_time_to_live(draft)
 
 
-def fail(draft: Draft, reason: str, message: str, *, keep_pods: bool, failure: failures.Failure | None = None) -> None:
+def fail(draft: Draft, reason: str, message: str, *, keep_pods: bool, failure: causes.Failure | None = None) -> None:
     """End the job badly; its pods stay for their logs, or are stopped where they still run."""
     if failure is not None:
         attempts.record(draft, failure.reason, failure.message, failure)

@@ -5,7 +5,7 @@ import datetime as dt
 
 from imagetrain_api import job as api_job
 from imagetrain_operator import observed
-from imagetrain_operator.plan import failures
+from imagetrain_operator.plan import causes, failures
 
 # A pod that is still there when its grace period is over by this much is on a node that does not answer.
 OVERDUE_SECONDS = 5.0
@@ -97,7 +97,7 @@ class Group:
         ended_at = chief.finished_at if chief is not None else None
         return 0.0 if ended_at is None else max(0.0, _PEERS_SECONDS - (now - ended_at).total_seconds())
 
-    def explain_end(self) -> failures.Failure | None:
+    def explain_end(self) -> causes.Failure | None:
         """Return why the attempt ended; None where nobody is to blame."""
         if not self.is_elastic:
             return failures.explain_failure(self.pods, self.child, self.workers)
@@ -181,7 +181,7 @@ def is_lost(pod: observed.Pod, now: dt.datetime) -> bool:
 
 def unreachable_since(pod: observed.Pod, now: dt.datetime) -> dt.datetime | None:
     """Return since when the node of a pod does not answer, by what was made of the pod; None where it may answer."""
-    if pod.disruption == failures.NODE_UNREACHABLE and not pod.is_gone:
+    if pod.disruption == causes.NODE_UNREACHABLE and not pod.is_gone:
         return dt.datetime.fromtimestamp(0, dt.UTC)  # long enough: it was called failed for that, and is still there
     if pod.is_finished:
         return None

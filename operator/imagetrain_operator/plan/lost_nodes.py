@@ -1,6 +1,6 @@
 """Pods on nodes that do not answer: when the operator deletes them by force, where the job asks for it."""
 
-from imagetrain_operator.plan import failures, group
+from imagetrain_operator.plan import causes, group
 from imagetrain_operator.plan.draft import Draft, PlannedEvent, PodDeletion
 
 EVENT = "ForceDeleted"
@@ -31,7 +31,7 @@ def plan_deletions(draft: Draft) -> None:
         draft.delete_pods.append(
             PodDeletion(
                 pod=pod,
-                reason=failures.NODE_UNREACHABLE,
+                reason=causes.NODE_UNREACHABLE,
                 why=f"Node {pod.node} does not answer; deleted by force (spec.recovery.forceDeleteAfterSeconds).",
                 by_force=True,
                 event=PlannedEvent(kind="Warning", reason=EVENT, message=message),

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Set as AbstractSet
 
 from imagetrain_operator import observed
-from imagetrain_operator.plan import failures, group
+from imagetrain_operator.plan import causes, group
 from imagetrain_operator.plan.draft import Draft, PlannedEvent, PodDeletion
 
 EVENT = "NodeReclaimed"
@@ -56,7 +56,7 @@ def plan_deletions(draft: Draft) -> None:
         draft.delete_pods.append(
             PodDeletion(
                 pod=pod,
-                reason=failures.NODE_RECLAIMED,
+                reason=causes.NODE_RECLAIMED,
                 why=f"Node {what}",
                 by_force=False,
                 event=PlannedEvent(kind="Warning", reason=EVENT, message=message),

@@ -7,11 +7,11 @@ from imagetrain_api.status import JobStatus
 from imagetrain_operator import observed
 from imagetrain_operator.plan import (
     attempts,
+    causes,
     children,
     conditions,
     elastic,
     end,
-    failures,
     figures,
     group,
     recovery,
@@ -68,13 +68,13 @@ def resume(draft: Draft) -> None:
     draft.announce("Normal", "Resumed", f"Going on with attempt {attempt + 1} from the newest checkpoint.")
 
 
-def restart(draft: Draft, failure: failures.Failure) -> None:
+def restart(draft: Draft, failure: causes.Failure) -> None:
     """Start the next attempt after one has ended, unless there were too many."""
     attempt = draft.status.attempt
     assert attempt is not None
     restarts = draft.status.restarts + (0 if failure.is_disruption else 1)
     limit = draft.spec.recovery.max_restarts
-    cause = failures.without_outlook(failure.message)
+    cause = causes.without_outlook(failure.message)
     if restarts > limit:
         message = f"{cause} {_describe_limit(limit)}"
         end.fail(draft, "MaxRestartsExceeded", message, keep_pods=True, failure=failure)
@@ -299,7 +299,7 @@ def describe_silent_node(draft: Draft, current: group.Group) -> None:
     draft.look_again_in(5.0)
 
 
-def wait_for_the_others(draft: Draft, failure: failures.Failure, left: tuple[observed.Pod, ...]) -> None:
+def wait_for_the_others(draft: Draft, failure: causes.Failure, left: tuple[observed.Pod, ...]) -> None:
     """Say that an attempt is ending, and end what the Job controller does not."""
     message = f"{failure.message} Waiting for {_name_ranks(left)} to stop."
     draft.set_ready(sum(1 for pod in left if pod.is_ready), draft.spec.workers)
