@@ -62,6 +62,11 @@ def test_each_exit_code_tells_its_meaning_the_place_and_the_advice(code):
             ["Worker 0 on node node-1 ran out of memory", "limits.memory"],
         ),
         (ended(110, reason="OOMKilled"), "OOMKilled", "", ["exit status 110"]),  # a child process was killed, cgroup v1
+        # Memory ran out in a training process that was replaced in place; the container ended later, for another reason
+        (ended(82, reason="OOMKilled", outcome=_outcome(82)), "Preempted", "disruption", []),
+        (ended(82, reason="OOMKilled", outcome=_outcome(82), **DELETED), "PodDeleted", "disruption", []),
+        (ended(103, reason="OOMKilled", outcome=_outcome(103)), "NonFiniteLoss", "permanent", []),
+        (ended(137, reason="OOMKilled", outcome=_outcome(82)), "OOMKilled", "", ["ran out of memory"]),
         (ended(137), "Killed", "", ["was killed from outside (SIGKILL", "kubectl describe node node-1"]),
         (
             ended(137, **DELETED),  # its grace period was over

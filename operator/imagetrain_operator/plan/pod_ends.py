@@ -118,7 +118,7 @@ def _explain_deletion(pod: observed.Pod) -> Failure:
 
 def _explain_end(pod: observed.Pod) -> Failure:
     """Explain a pod by the end of its container."""
-    if pod.exit_reason == "OOMKilled":
+    if pod.exit_reason == "OOMKilled" and not _has_told(pod):
         return _explain_memory(pod)
     if pod.exit_reason in ("StartError", "ContainerCannotRun"):
         return _explain_start(pod)
@@ -215,6 +215,16 @@ def _explain_code(pod: observed.Pod, code: int) -> Failure:
         is_permanent=not outcome.is_retryable,
         is_disruption=code == ExitCode.PREEMPTED,
     )
+
+
+def _has_told(pod: observed.Pod) -> bool:
+    """Tell whether the worker itself said why it ended.
+
+    A runtime calls a container OOMKilled at its end where memory ran out in it at any time before: for a training process,
+    say, that was replaced in place long ago.
+    """
+    told = read_outcome(pod)
+    return told is not None and told.exit_code == pod.exit_code
 
 
 def _own_words(pod: observed.Pod, code: int) -> str:

@@ -82,6 +82,8 @@ ON_LOCAL_RUN: Mapping[str, Told] = {
 ON_CLUSTER: Mapping[str, Told] = {
     **ANYWHERE,
     "cut_node": Told(in_place=_SILENT, as_attempt=frozenset({"NodeLost"}), is_certain=False, names_rank=False),
+    # The test cluster gives a node up after 12 s without a renewed lease, which no API server could take meanwhile.
+    "api_outage": Told(as_attempt=frozenset({"NodeLost"}), is_certain=False, names_rank=False),
     "kill_supervisor": Told(as_attempt=frozenset({"Killed"})),
     "delete_pod": Told(as_attempt=frozenset({"PodDeleted"})),
     "evict_pod": Told(as_attempt=frozenset({"Evicted"})),
