@@ -75,7 +75,7 @@ class AttemptStatus(Document):
     )
     resumed_step: int | None = setting(
         default=None,
-        doc="Step of the checkpoint that the next attempt went on from, 0 from the start; absent where it did not tell.",
+        doc="Step of the checkpoint that the next attempt went on from, 0: from the start; absent: not known.",
         minimum=0,
     )
     lost_seconds: float | None = setting(

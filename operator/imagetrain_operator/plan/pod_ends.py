@@ -220,7 +220,7 @@ def _explain_code(pod: observed.Pod, code: int) -> Failure:
 def _has_told(pod: observed.Pod) -> bool:
     """Tell whether the worker itself said why it ended.
 
-    A runtime calls a container OOMKilled at its end where memory ran out in it at any time before: for a training process,
+    A runtime calls a container OOMKilled where memory ran out in it at any time before its end: for a training process,
     say, that was replaced in place long ago.
     """
     told = read_outcome(pod)
