@@ -207,7 +207,7 @@ def test_frozen_supervisor_is_named_and_the_group_goes_on_in_place(trained: clus
 def hidden_workers(cluster: cluster_module.Cluster) -> collections.abc.Iterator[collections.abc.Callable[[str], None]]:
     """Return a function that hides the workers from the operator, as a NetworkPolicy does, or shows them again."""
     source, port = network.CLIENT_ADDRESS, str(names.STATUS_PORT)
-    rule = ["FORWARD", "--protocol=tcp", f"--dport={port}", f"--source={source}", "--jump=DROP"]
+    rule = ["FORWARD", "--protocol", "tcp", "--dport", port, "--source", source, "--jump", "DROP"]
 
     def change(action: str) -> None:
         for number in (1, 2):
