@@ -42,6 +42,24 @@ def test_lost_time_runs_from_the_last_finished_step_to_the_first_beyond():
     assert _record(group).lost_seconds == pytest.approx(group.now - began - 5)
 
 
+def test_group_that_goes_on_from_a_later_step_than_it_had_told_had_got_that_far():
+    group = Group(2)
+    group.join(0, 1, local_steps=(122,))
+    group.follow()
+    group.report(0, 1, step=120)
+    began = group.now
+    group.wait(1)
+    _fail(group, 120)
+    group.wait(2, follows=True)
+    assert (_record(group).step, _record(group).resumed_step) == (122, 122)
+    group.report(0, 1, step=122)
+    assert _record(group).resumed_at is None  # it has made no step yet
+    group.wait(1)
+    group.report(0, step=123)
+    assert _record(group).resumed_at == pytest.approx(group.now + UNIX)
+    assert _record(group).lost_seconds == pytest.approx(group.now - began)
+
+
 def test_the_step_of_resuming_from_the_store_is_learnt_from_the_first_report_behind_the_start():
     group = Group(2)
     group.start(step=0)

@@ -69,7 +69,10 @@ class History:
         if self._best_at is None:
             self._best_at = now
         if self._is_open() and resume_step is not None:
-            self._change_last(resumed_step=resume_step)
+            # The group had got as far as its checkpoint, even if nobody had reported that yet.
+            self._change_last(resumed_step=resume_step, step=max(resume_step, self._records[-1].step or 0))
+            self._best_step = max(resume_step, self._best_step)
+            self._step_at_failure = max(resume_step, self._step_at_failure)
 
     def observe(self, report: messages.MemberReport, now: float, unix: float) -> None:
         """Note the step of a report of this generation."""
