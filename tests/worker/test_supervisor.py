@@ -1,118 +1,17 @@
-import dataclasses
-import errno
 import os
 import pathlib
-import shutil
 import signal
 import time
 
-import pytest
-
-import waiting
-from imagetrain_api import exit_codes, job, names, plan, progress, worker_config
+import supervised
+from imagetrain_api import exit_codes, names, progress
 from imagetrain_trainer.rendezvous import messages
-from imagetrain_trainer.worker import environment, forking, generation, lifeline, supervisor, training_process
+from imagetrain_trainer.worker import forking, supervisor, training_process
 
 ExitCode = exit_codes.ExitCode
-SUPPORT = pathlib.Path(__file__).parents[1] / "support"
-MEMBERS = tuple(messages.Member(worker=rank, host=f"host-{rank}", collective_port=2222) for rank in range(2))
 
 
-class Link:
-    """A coordinator that says what a test wants."""
-
-    def __init__(self) -> None:
-        self.now = messages.Order()
-        self.told = messages.MemberReport(rank=0, incarnation="none", host="", collective_port=1)
-
-    def report(self, report: messages.MemberReport) -> None:
-        self.told = messages.decode(messages.MemberReport, messages.encode(report))
-
-    def order(self) -> messages.Order:
-        return self.now
-
-    def recoveries(self) -> tuple[progress.Recovery, ...]:
-        return self.now.recoveries
-
-
-@dataclasses.dataclass
-class Harness:
-    made: supervisor.Supervisor
-    link: Link
-    starter: forking.ForkServer
-    variables: dict[str, str]
-    outcome: progress.WorkerOutcome | None = None
-
-    def order(self, action: str, generation: int = 1, **more: object) -> None:
-        self.link.now = messages.Order(action=action, generation=generation, members=MEMBERS, **more)
-
-    def tick_until(self, reached, seconds: float = 60.0) -> None:
-        def tick() -> bool:
-            self.outcome = self.outcome or self.made.tick()
-            return reached()
-
-        waiting.until(tick, seconds=seconds)
-
-    def run(self, action: str, generation: int = 1) -> None:
-        self.variables["STAND_IN"] = action
-        self.order("run", generation)
-        self.tick_until(lambda: self.link.told.generation == generation)
-
-    def signal(self) -> None:
-        self.made._signalled_at = -1000.0  # long after the one before
-        self.made.take_signal(signal.SIGTERM, None)
-
-    @property
-    def state(self) -> str:
-        return self.link.told.state
-
-
-def build_worker(work_dir: pathlib.Path) -> environment.WorkerEnvironment:
-    decoded = job.decode_job(
-        {
-            "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
-            "metadata": {"name": "digits"},
-            "spec": {
-                "workers": 2,
-                "data": {"uri": "file:///data/"},
-                "model": {"architecture": "small_cnn", "inputShape": [8, 8, 1]},
-                "output": {"uri": f"file://{work_dir}/out/"},
-            },
-        }
-    )
-    config = worker_config.WorkerConfig(run_id="r1", job=decoded, endpoints=plan.kubernetes_endpoints(decoded))
-    (work_dir / "worker.json").write_text(worker_config.dump_worker_config(config))
-    return environment.WorkerEnvironment(
-        config=config,
-        rank=0,
-        work_dir=work_dir,
-        termination_path=None,
-        cpu_threads=None,
-        log_format="text",
-        incarnation="abc",
-    )
-
-
-@pytest.fixture
-def harness(tmp_path: pathlib.Path):
-    lifeline.become_subreaper()
-    variables = {
-        **os.environ,
-        "PYTHONPATH": str(SUPPORT),
-        names.ENV_CONFIG: str(tmp_path / "worker.json"),
-        names.ENV_WORK_DIR: str(tmp_path),
-        names.ENV_RANK: "0",
-    }
-    worker = build_worker(tmp_path)
-    with (tmp_path / "log").open("wb") as log:
-        starter = forking.ForkServer(variables, log, "stand_in_training")
-        link = Link()
-        yield Harness(supervisor.Supervisor(worker, link, starter, variables, link), link, starter, variables)
-        starter.close()
-
-
-def process_id(harness: Harness) -> int:
+def process_id(harness: supervised.Harness) -> int:
     return harness.made._generation._process.pid
 
 
@@ -126,25 +25,6 @@ def test_process_is_started_once_a_generation_and_its_end_is_told(harness) -> No
     assert (harness.state, harness.link.told.generation) == ("ended", 1)
     harness.run("exit:3", 2)
     assert harness.link.told.generation == 2
-
-
-@pytest.mark.parametrize(
-    ("action", "free_bytes", "reason"),
-    [
-        ("exit:1", 0, ExitCode.DISK_FULL),  # not even its outcome could be written
-        (f"kill:{signal.SIGBUS.value}", 0, ExitCode.DISK_FULL),  # a page of a mapped file found no room
-        ("exit:1", 1 << 30, ExitCode.INTERNAL),
-        (f"kill:{signal.SIGBUS.value}", 1 << 30, -signal.SIGBUS),
-        (f"kill:{signal.SIGTERM.value}", 0, -signal.SIGTERM),
-    ],
-)
-def test_process_that_ended_for_want_of_space_says_so(harness, monkeypatch, action, free_bytes, reason) -> None:
-    usage = shutil.disk_usage(harness.made._worker.work_dir)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage._replace(free=free_bytes))
-    harness.run(action)
-    harness.tick_until(lambda: harness.state == "ended")
-    assert harness.link.told.exit_code == reason
-    assert ("no space is left in" in harness.link.told.message) == (reason == ExitCode.DISK_FULL)
 
 
 def test_what_the_process_says_of_its_end_is_told(harness) -> None:
@@ -200,7 +80,7 @@ def test_new_generation_ends_a_process_that_is_still_there(harness) -> None:
 
 
 def test_worker_that_is_no_member_starts_nothing(harness) -> None:
-    harness.link.now = messages.Order(action="run", generation=1, members=(MEMBERS[1],))
+    harness.link.now = messages.Order(action="run", generation=1, members=(supervised.MEMBERS[1],))
     harness.tick_until(harness.starter.is_ready)
     harness.made.tick()
     assert (harness.state, harness.link.told.generation) == ("idle", 0)
@@ -226,11 +106,13 @@ def test_smaller_generation_has_its_own_ranks_and_run_times(harness) -> None:
     assert harness.made.read_progress().workers == 2
     harness.order("stop")
     harness.tick_until(lambda: harness.state == "idle")
-    harness.link.now = messages.Order(action="run", generation=2, members=MEMBERS[:1])
+    harness.link.now = messages.Order(action="run", generation=2, members=supervised.MEMBERS[:1])
     harness.tick_until(lambda: harness.state == "running")
     assert harness.made.read_progress().workers == 1
     assert harness.made._run_times is not full
-    variables = harness.made._generation._build_variables(messages.Order(generation=3, members=MEMBERS[::-1]))
+    variables = harness.made._generation._build_variables(
+        messages.Order(generation=3, members=supervised.MEMBERS[::-1])
+    )
     assert variables[names.ENV_RANK] == "1"  # of the worker of rank 0, which is the second member there
     harness.made._generation.kill()
 
@@ -359,9 +241,9 @@ def test_recoveries_are_shown_where_the_coordinator_is(harness) -> None:
 
 def test_training_process_that_cannot_be_started_ends_the_worker(tmp_path: pathlib.Path) -> None:
     starter = forking.ForkServer(os.environ, None, "no_such_module")
-    link = Link()
-    made = supervisor.Supervisor(build_worker(tmp_path), link, starter, os.environ, link)
-    harness = Harness(made, link, starter, {})
+    link = supervised.Link()
+    made = supervisor.Supervisor(supervised.build_worker(tmp_path), link, starter, os.environ, link)
+    harness = supervised.Harness(made, link, starter, {})
     harness.order("run")
     harness.tick_until(lambda: harness.outcome is not None)
     starter.close()
@@ -387,17 +269,3 @@ def test_fork_server_that_died_is_replaced_before_the_next_generation(harness) -
     first = harness.starter.pid
     os.kill(first, signal.SIGKILL)
     harness.tick_until(lambda: harness.starter.pid != first)
-
-
-def test_work_folder_that_is_full_is_told_as_such_and_the_next_generation_tries_again(harness, monkeypatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as full:
-        full.setattr(generation.progress_block, "ProgressBlock", fail)
-        harness.run("train")
-        assert (harness.state, harness.link.told.exit_code) == ("ended", ExitCode.DISK_FULL)
-        assert "No space left on device" in harness.link.told.message
-    harness.run("train", 2)
-    harness.tick_until(lambda: harness.state == "running")
-    harness.made._generation.kill()
