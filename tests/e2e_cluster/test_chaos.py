@@ -20,6 +20,6 @@ def test_each_kind_of_fault_costs_time_alone_and_is_told(
 ) -> None:
     seed, kinds = int(os.environ.get("IMAGETRAIN_CHAOS_SEED", "1")), sorted(plan.ON_CLUSTER)
     sys.stdout.write(f"IMAGETRAIN_CHAOS_SEED={seed}\n")
-    steps = cluster_soak.GAP_STEPS * len(kinds)
+    steps = 2 * cluster_soak.GAP_STEPS * len(kinds)  # some are spent in waiting
     with cluster_site.serving(cluster, tmp_path) as site:
-        assert cluster_soak.endure(site, seed, kinds, steps=steps, minutes=MINUTES) == []
+        assert cluster_soak.endure(site, seed, kinds, steps=steps, minutes=MINUTES, most=len(kinds)) == []

@@ -58,7 +58,9 @@ def main() -> None:
     sys.exit(bool(wrong))
 
 
-def endure(site: cluster_site.Site, seed: int, kinds: Sequence[str], *, steps: int, minutes: float) -> list[str]:
+def endure(
+    site: cluster_site.Site, seed: int, kinds: Sequence[str], *, steps: int, minutes: float, most: int | None = None
+) -> list[str]:
     """Run an undisturbed job and a disturbed one; return what is wrong, one line each.
 
     Args:
@@ -67,6 +69,7 @@ def endure(site: cluster_site.Site, seed: int, kinds: Sequence[str], *, steps: i
         kinds: of them, names of `plan.ON_CLUSTER`.
         steps: of each job, but for the rest of an epoch; the faults are spread over them.
         minutes: after so many no fault comes any more.
+        most: faults; None: as many as there are steps and minutes for.
     """
     epochs = math.ceil((_FIRST_STEP + steps + _CLOSING_STEPS) / jobs.STEPS_PER_EPOCH)
     straight = _apply(site, "straight", epochs, pace_seconds=0.0)
@@ -79,7 +82,7 @@ def endure(site: cluster_site.Site, seed: int, kinds: Sequence[str], *, steps: i
     done = cluster_faults.Happenings(run, site)
     with _measured(site, run) as seen:
         try:
-            for fault in planned:
+            for fault in planned[:most]:
                 if run.step >= last_step or time.monotonic() - began > 60 * minutes:
                     break
                 known = len(run.failures())
