@@ -1,11 +1,11 @@
 """A long job on a real Kubernetes under faults of every kind: `python -m imagetrain_chaos.cluster_soak --minutes M`.
 
 A cluster of two nodes is brought up for it, with an operator and an S3 server. Processes in pods are killed, frozen,
-blocked and run out of memory; pods are deleted and evicted, nodes drained, reclaimed, restarted, killed and cut off; the
-operator is killed and stopped, and the API server, the S3 server and the name server fall silent. What the job tells of each is
-held against what was done. At its end the model must be that of a job to which nothing happened (to 1e-5); no object,
-process or half checkpoint may be left when the job is deleted; operator and supervisors must have stayed small and
-flat. The same seed plans the same faults. The exit status is 1 when anything is wrong.
+blocked and run out of memory; pods are deleted and evicted, nodes drained, reclaimed, restarted, killed and cut off;
+the operator is killed and stopped, and the API server, the S3 server and the name server fall silent. What the job
+tells of each is held against what was done. At its end the model must be that of a job to which nothing happened (to
+1e-5); no object, process or half checkpoint may be left when the job is deleted; operator and supervisors must have
+stayed small and flat. The same seed plans the same faults. The exit status is 1 when anything is wrong.
 """
 
 import argparse
